@@ -1,0 +1,55 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ReadBlob reads a whole blob of at most limit bytes and checks its digest. It is
+// for manifests and configs, which are small; a larger one is InvalidArgument.
+func ReadBlob(ctx context.Context, p Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
+	r, err := p.ReaderAt(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if r.Size() > limit {
+		return nil, fmt.Errorf("blob %s has %d bytes, at most %d are read here: %w", desc.Digest, r.Size(), limit, errdefs.ErrInvalidArgument)
+	}
+	buf := make([]byte, r.Size())
+	if n, err := r.ReadAt(buf, 0); err != nil && !(errors.Is(err, io.EOF) && n == len(buf)) {
+		return nil, fmt.Errorf("blob %s: %w", desc.Digest, err)
+	}
+	if got := desc.Digest.Algorithm().FromBytes(buf); got != desc.Digest {
+		return nil, fmt.Errorf("blob %s is damaged: its bytes have digest %s: %w", desc.Digest, got, errdefs.ErrDataLoss)
+	}
+	return buf, nil
+}
+
+// WriteBlob stores what r holds under desc, resuming or replacing an ingest of
+// the ref. A blob that is there already is success.
+func WriteBlob(ctx context.Context, in Ingester, ref string, r io.Reader, desc ocispec.Descriptor, labels map[string]string) error {
+	w, err := in.Writer(ctx, WriterOptions{Ref: ref, Descriptor: desc})
+	if errdefs.IsAlreadyExists(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if err := w.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := io.Copy(w, r); err != nil {
+		return fmt.Errorf("ingest %q: %w", ref, err)
+	}
+	if err := w.Commit(ctx, desc.Size, desc.Digest, labels); err != nil && !errdefs.IsAlreadyExists(err) {
+		return err
+	}
+	return nil
+}
