@@ -15,6 +15,8 @@ package content
 
 import (
 	"context"
+	_ "crypto/sha256" // the digests a blob may have
+	_ "crypto/sha512"
 	"io"
 	"time"
 

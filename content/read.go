@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -50,6 +51,23 @@ func WriteBlob(ctx context.Context, in Ingester, ref string, r io.Reader, desc o
 	}
 	if err := w.Commit(ctx, desc.Size, desc.Digest, labels); err != nil && !errdefs.IsAlreadyExists(err) {
 		return err
+	}
+	return nil
+}
+
+// Verify reads a blob and compares its bytes with its digest.
+func Verify(ctx context.Context, p Provider, dgst digest.Digest) error {
+	r, err := p.ReaderAt(ctx, ocispec.Descriptor{Digest: dgst})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	v := dgst.Verifier()
+	if _, err := io.Copy(v, io.NewSectionReader(r, 0, r.Size())); err != nil {
+		return fmt.Errorf("blob %s: %w", dgst, err)
+	}
+	if !v.Verified() {
+		return fmt.Errorf("blob %s: its bytes have another digest: %w", dgst, errdefs.ErrDataLoss)
 	}
 	return nil
 }

@@ -153,3 +153,25 @@ type Differ interface {
 	// Diff writes the layer tar of what s holds on top of its parents.
 	Diff(ctx context.Context, s Storage, w io.Writer) error
 }
+
+// Layer is an unpacked layer on its way to become a committed snapshot.
+type Layer struct {
+	ID     string // set by UnpackLayer
+	Name   string // chain ID; set by the caller before CommitLayers
+	Parent string // chain ID of the layers below; empty for the first
+	Labels map[string]string
+	Usage  Usage
+}
+
+// LayerStore takes an image's layers side by side; names and parents come last.
+// What a crash leaves of unnamed layers is removed at the next start.
+type LayerStore interface {
+	Snapshotter
+	// UnpackLayer makes an unnamed layer of an uncompressed tar stream.
+	UnpackLayer(ctx context.Context, tar io.Reader, labels map[string]string) (Layer, error)
+	// CommitLayers makes layers durable and names them, lowest first, all or none.
+	// One whose name is taken by now is dropped. On error all are dropped.
+	CommitLayers(ctx context.Context, chain []Layer) error
+	// DropLayers removes layers that won't be committed.
+	DropLayers(ctx context.Context, layers []Layer) error
+}

@@ -1,0 +1,96 @@
+package local_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/orlop/orlop/content"
+	"github.com/orlop/orlop/content/contenttest"
+	"github.com/orlop/orlop/content/local"
+)
+
+func open(t *testing.T, root string) *local.Store {
+	t.Helper()
+	s, err := local.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestConformance(t *testing.T) {
+	contenttest.Run(t, func(t *testing.T) (content.Store, context.Context) {
+		return open(t, t.TempDir()), t.Context()
+	})
+}
+
+// A power cut may leave an ingest shorter than it was, or its note torn.
+func TestTornIngest(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	w, err := s.Writer(t.Context(), content.WriterOptions{Ref: "torn"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write([]byte("hello, world"))
+	w.Close()
+	dirs, _ := filepath.Glob(filepath.Join(root, "ingest", "*"))
+	if err := os.Truncate(filepath.Join(dirs[0], "data"), 5); err != nil {
+		t.Fatal(err)
+	}
+	w, err = open(t, root).Writer(t.Context(), content.WriterOptions{Ref: "torn"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := w.Digest(), digest.FromString("hello"); got != want {
+		t.Fatalf("resumed with digest %s, the disk holds %s", got, want)
+	}
+	w.Close()
+	if err := os.WriteFile(filepath.Join(dirs[0], "ref.json"), []byte(`{"ref":"to`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w, err = open(t, root).Writer(t.Context(), content.WriterOptions{Ref: "torn"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if st, _ := w.Status(); st.Offset != 0 {
+		t.Fatalf("a torn note resumed at %d, want a fresh start", st.Offset)
+	}
+}
+
+func TestOthersCantEnter(t *testing.T) {
+	root := t.TempDir()
+	open(t, root)
+	for _, dir := range []string{"blobs", "ingest"} {
+		fi, err := os.Stat(filepath.Join(root, dir))
+		if err != nil || fi.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v (%v): other users may look in", dir, fi.Mode(), err)
+		}
+	}
+}
+
+func TestDamageIsSeen(t *testing.T) {
+	s := open(t, t.TempDir())
+	data := []byte("precious")
+	desc := ocispec.Descriptor{Digest: digest.FromBytes(data), Size: int64(len(data))}
+	w, err := s.Writer(t.Context(), content.WriterOptions{Ref: "x", Descriptor: desc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(data)
+	if err := w.Commit(t.Context(), desc.Size, desc.Digest, nil); err != nil {
+		t.Fatal(err)
+	}
+	path := s.Path(desc.Digest)
+	os.Chmod(path, 0o600)
+	os.WriteFile(path, []byte("precioux"), 0o600)
+	if content.Verify(t.Context(), s, desc.Digest) == nil {
+		t.Fatal("a flipped byte went unnoticed")
+	}
+}
