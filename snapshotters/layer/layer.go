@@ -1,0 +1,91 @@
+// Package layer turns layer tars into directory trees and back.
+//
+// [Apply] writes a tar stream into a directory; [Diff] and [DiffUpper] write the
+// tar of what a tree has changed; [Decompress] opens gzip and zstd blobs.
+//
+// # Safety
+//
+// A layer is hostile input. Every lookup is relative to a directory descriptor
+// and takes one path component without following symbolic links; links on the
+// way are resolved here, with the tree's root as their root. So nothing outside
+// the tree can be reached, whatever an archive puts where. Names that climb
+// above the root are an error. What is created is created exclusively
+// (O_EXCL), and owners, modes and attributes are set through descriptors of
+// what was created, never through hard links.
+//
+// # Crashes
+//
+// Nothing here is atomic or durable: a tree is not to be used before Apply has
+// returned without error, and not after a power loss before the caller's sync.
+//
+// # Concurrency
+//
+// The functions may run side by side on different trees. Nobody else may change
+// a tree while it is being written.
+package layer
+
+import "errors"
+
+// Names that the OCI image-spec reserves in layers.
+const (
+	whiteoutPrefix = ".wh."
+	opaqueMarker   = ".wh..wh..opq"
+	metaPrefix     = ".wh..wh." // AUFS's own files: hard-link folder and the like
+)
+
+// Whiteouts tells what becomes of a layer's deletions.
+type Whiteouts uint8
+
+const (
+	// Resolve deletes what a whiteout names: for a tree with all its parents.
+	Resolve Whiteouts = iota
+	// Overlay writes overlayfs's own marks (a character device 0:0, an
+	// attribute for opaque directories): for one layer by itself.
+	Overlay
+)
+
+// Bounds of a layer, where Options don't set others.
+const (
+	// DefaultMaxEntries is several times the largest images seen in the wild
+	// (about one million files); each costs up to 100 bytes of memory.
+	DefaultMaxEntries = 4 << 20
+	// maxName is the kernel's PATH_MAX, and with it bounds the depth.
+	maxName = 4096
+	// maxXattr is the kernel's XATTR_SIZE_MAX.
+	maxXattr = 64 << 10
+	// maxLinks is how many symbolic links one lookup follows, as in the kernel.
+	maxLinks = 40
+)
+
+// ErrBreakout is the class of errors about entries that name something outside
+// of the tree.
+var ErrBreakout = errors.New("outside of the layer's root")
+
+// ErrLimit is the class of errors about layers above a bound.
+var ErrLimit = errors.New("layer above the limit")
+
+// Options tune [Apply]. The zero value unpacks onto a complete tree.
+type Options struct {
+	Whiteouts Whiteouts
+	// UserXattr makes overlay marks in the "user." namespace, as overlays
+	// mounted with "userxattr" want them.
+	UserXattr bool
+	// MaxEntries bounds the number of entries; 0 is DefaultMaxEntries.
+	MaxEntries int64
+	// MaxBytes bounds the bytes of file data; 0 is no bound. Holes are free.
+	MaxBytes int64
+	// MapOwner, where set, changes the owner of each file.
+	MapOwner func(uid, gid uint32) (uint32, uint32, error)
+	// AllowUnmapped goes on where the file system or the user namespace
+	// refuses devices and privileged attributes.
+	AllowUnmapped bool
+}
+
+// Stats count what [Apply] wrote.
+type Stats struct {
+	Entries int64 // members of the archive
+	Inodes  int64 // files made; hard links share one
+	Bytes   int64 // of file data
+	Size    int64 // Bytes rounded up to blocks, with directories
+	Skipped int64 // attributes that were not set
+}
