@@ -4,6 +4,7 @@ package diff
 
 import (
 	"context"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -40,8 +41,8 @@ type CompareOptions struct {
 	Reference string
 	// Labels are set on the blob.
 	Labels map[string]string
-	// SourceDateEpoch caps file times (Unix seconds) where not nil.
-	SourceDateEpoch *int64
+	// SourceDateEpoch caps file times where not nil.
+	SourceDateEpoch *time.Time
 	// DiffID receives the digest of the uncompressed tar.
 	DiffID *digest.Digest
 }
