@@ -109,6 +109,10 @@ func clean(name string) (string, error) {
 	return strings.Join(parts, "/"), nil
 }
 
+// CleanName makes an archive's name a path below the root: no leading slash, no
+// "." or "..", empty for the root itself. One that climbs out is [ErrBreakout].
+func CleanName(name string) (string, error) { return clean(name) }
+
 func isClean(name string) bool {
 	if name == "" || name[0] == '/' || name[len(name)-1] == '/' {
 		return false

@@ -17,30 +17,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/orlop/orlop/core/mount"
-	"github.com/orlop/orlop/internal/mounts"
 	"github.com/orlop/orlop/snapshotters"
 	"github.com/orlop/orlop/snapshotters/disk"
 	"github.com/orlop/orlop/snapshotters/layer"
 )
-
-// Labels that this driver reads on Create.
-const (
-	// LabelVolatile, set to "true", mounts without syncs: for containers whose
-	// writes nobody wants after a crash.
-	LabelVolatile = "orlop.dev/snapshot/volatile"
-
-	labelUIDMap  = "containerd.io/snapshot/uidmapping"
-	labelGIDMap  = "containerd.io/snapshot/gidmapping"
-	labelMaxSize = "containerd.io/snapshot/max-size"
-)
-
-// maxLowers is how many lower directories overlayfs stacks (OVL_MAX_STACK).
-const maxLowers = 500
 
 // Config tunes the driver.
 type Config struct {
@@ -53,9 +35,8 @@ type Config struct {
 // Driver is the snapshotter driver.
 type Driver struct {
 	*disk.Store
-	cfg       Config
-	options   []string
-	userXattr bool
+	cfg   Config
+	stack disk.Stack
 }
 
 var (
@@ -65,75 +46,25 @@ var (
 
 // Open takes the folder root, which is made if missing, into use.
 func Open(root string, cfg Config) (*Driver, error) {
-	text, err := os.ReadFile("/proc/filesystems")
-	if err == nil && !strings.Contains(string(text), "\toverlay\n") {
-		return nil, fmt.Errorf("overlayfs: the kernel has no overlay file system: %w", errdefs.ErrNotImplemented)
+	stack, err := disk.NewStack(cfg.Options)
+	if err != nil {
+		return nil, fmt.Errorf("overlayfs: %w", err)
 	}
 	store, err := disk.Open(root)
 	if err != nil {
 		return nil, fmt.Errorf("overlayfs: %w", err)
 	}
-	d := &Driver{Store: store, cfg: cfg, userXattr: inUserNamespace()}
-	if _, err := os.Stat("/sys/module/overlay/parameters/index"); err == nil {
-		d.options = append(d.options, "index=off") // lower layers are shared by many overlays
-	}
-	if d.userXattr {
-		d.options = append(d.options, "userxattr")
-	}
-	d.options = append(d.options, cfg.Options...)
-	return d, nil
-}
-
-// inUserNamespace tells by the map of user IDs, which is the identity outside.
-func inUserNamespace() bool {
-	text, err := os.ReadFile("/proc/self/uid_map")
-	f := strings.Fields(string(text))
-	return err == nil && (len(f) != 3 || f[0] != "0" || f[1] != "0" || f[2] != "4294967295")
+	return &Driver{Store: store, cfg: cfg, stack: stack}, nil
 }
 
 func (d *Driver) fs(id string) string { return d.Path(id, "fs") }
 
 // Create implements [snapshotters.Driver].
 func (d *Driver) Create(_ context.Context, s snapshotters.Storage) ([]mount.Mount, error) {
-	if err := check(s); err != nil {
-		return nil, err
-	}
-	err := d.Make(s.ID, func(dir string) error {
-		if s.Kind == snapshotters.KindView && len(s.Parents) > 0 {
-			return nil
-		}
-		fs := filepath.Join(dir, "fs")
-		if err := os.Mkdir(fs, 0o755); err != nil {
-			return err
-		}
-		if s.Kind == snapshotters.KindView {
-			return nil
-		}
-		if len(s.Parents) > 0 {
-			if err := disk.CopyRoot(d.fs(s.Parents[0]), fs); err != nil {
-				return err
-			}
-		}
-		return os.Mkdir(filepath.Join(dir, "work"), 0o700)
-	})
-	if err != nil {
+	if err := d.stack.Create(d.Store, s); err != nil {
 		return nil, fmt.Errorf("overlayfs: %w", err)
 	}
-	return d.mounts(s), nil
-}
-
-// check refuses what the driver can't do, rather than doing less.
-func check(s snapshotters.Storage) error {
-	if len(s.Parents) > maxLowers {
-		return fmt.Errorf("overlayfs: %d layers, and the kernel stacks %d: squash the image: %w",
-			len(s.Parents), maxLowers, errdefs.ErrInvalidArgument)
-	}
-	for _, l := range []string{labelUIDMap, labelGIDMap, labelMaxSize} {
-		if s.Labels[l] != "" {
-			return fmt.Errorf("overlayfs: label %s: %w", l, errdefs.ErrNotImplemented)
-		}
-	}
-	return nil
+	return d.stack.Mounts(d.Store, s), nil
 }
 
 // Mounts implements [snapshotters.Driver].
@@ -141,36 +72,7 @@ func (d *Driver) Mounts(_ context.Context, s snapshotters.Storage) ([]mount.Moun
 	if _, err := os.Stat(d.Path(s.ID)); err != nil {
 		return nil, fmt.Errorf("overlayfs: %w", err)
 	}
-	return d.mounts(s), nil
-}
-
-func (d *Driver) mounts(s snapshotters.Storage) []mount.Mount {
-	view := s.Kind == snapshotters.KindView
-	switch {
-	case len(s.Parents) == 0 && view:
-		return bind(d.fs(s.ID), "ro")
-	case len(s.Parents) == 0:
-		return bind(d.fs(s.ID), "rw")
-	case len(s.Parents) == 1 && view:
-		return bind(d.fs(s.Parents[0]), "ro")
-	}
-	lowers := make([]string, len(s.Parents))
-	for i, p := range s.Parents {
-		lowers[i] = mounts.EscapeLayer(d.fs(p))
-	}
-	opts := append([]string{}, d.options...)
-	if !view {
-		opts = append(opts, "workdir="+d.Path(s.ID, "work"), "upperdir="+d.fs(s.ID))
-		if s.Labels[LabelVolatile] == "true" {
-			opts = append(opts, "volatile")
-		}
-	}
-	opts = append(opts, "lowerdir="+strings.Join(lowers, ":"))
-	return []mount.Mount{{Type: "overlay", Source: "overlay", Options: opts}}
-}
-
-func bind(dir, mode string) []mount.Mount {
-	return []mount.Mount{{Type: "bind", Source: dir, Options: []string{mode, "rbind"}}}
+	return d.stack.Mounts(d.Store, s), nil
 }
 
 // Commit implements [snapshotters.Driver].
@@ -209,7 +111,7 @@ func (d *Driver) Unpack(ctx context.Context, id string, tar io.Reader, _ map[str
 		}
 		var err error
 		stats, err = layer.Apply(ctx, fs, tar, layer.Options{
-			Whiteouts: layer.Overlay, UserXattr: d.userXattr, AllowUnmapped: d.userXattr, MaxBytes: d.cfg.MaxLayerBytes,
+			Whiteouts: layer.Overlay, UserXattr: d.stack.UserXattr, AllowUnmapped: d.stack.UserXattr, MaxBytes: d.cfg.MaxLayerBytes,
 		})
 		return err
 	})
