@@ -1,0 +1,350 @@
+// Package cgroup makes, limits, reads and removes the control groups of
+// containers, on version 1, hybrid and version 2 hosts.
+//
+// A Host knows where hierarchies are mounted and is found out once. A Group is
+// one path in all of them. Processes are not moved in by id: the new process
+// joins itself through the files of Join, as writing a foreign id to
+// cgroup.procs takes a global lock that waits for an RCU grace period.
+//
+// Every controller may be missing. A limit that needs a missing one is an error;
+// a mere preference (weights, reservations) is a warning.
+//
+// Hosts and groups are immutable after creation, so all methods may be called
+// concurrently. Groups survive a crash; Open finds one again by its paths.
+package cgroup
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrController says that the host lacks a controller that a limit needs.
+var ErrController = errors.New("cgroup controller is not available")
+
+// Hierarchy is one mounted version 1 hierarchy.
+type Hierarchy struct {
+	// Dir is where it is mounted.
+	Dir string `json:"dir"`
+	// Controllers are its controllers; a named one without has "name=…".
+	Controllers []string `json:"controllers"`
+	// Own is this process's path in it.
+	Own string `json:"own,omitempty"`
+}
+
+// Host is what the machine offers.
+type Host struct {
+	// V1 are the version 1 hierarchies, none on a pure version 2 host.
+	V1 []Hierarchy
+	// V2 is where the unified hierarchy is mounted, or empty.
+	V2 string
+	// OwnV2 is this process's path in it.
+	OwnV2 string
+}
+
+// Unified reports whether version 2 alone is in use.
+func (h *Host) Unified() bool { return len(h.V1) == 0 && h.V2 != "" }
+
+// Detect reads the mount table of this process.
+func Detect() (*Host, error) {
+	own, err := ownPaths("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := &Host{}
+	for s := bufio.NewScanner(f); s.Scan(); {
+		h.addMount(s.Text(), own)
+	}
+	return h, nil
+}
+
+// addMount takes a line of mountinfo if it is a whole cgroup hierarchy.
+func (h *Host) addMount(line string, own map[string]string) {
+	before, after, ok := strings.Cut(line, " - ")
+	fields, tail := strings.Fields(before), strings.Fields(after)
+	if !ok || len(fields) < 5 || len(tail) < 3 {
+		return
+	}
+	dir := fields[4]
+	switch tail[0] {
+	case "cgroup2":
+		if h.V2 == "" {
+			h.V2, h.OwnV2 = dir, own[""]
+		}
+	case "cgroup":
+		var list []string
+		for _, o := range strings.Split(tail[2], ",") {
+			if _, ok := own[o]; ok {
+				list = append(list, o)
+			}
+		}
+		known := slices.ContainsFunc(h.V1, func(x Hierarchy) bool { return slices.Equal(x.Controllers, list) })
+		if len(list) > 0 && !known {
+			h.V1 = append(h.V1, Hierarchy{Dir: dir, Controllers: list, Own: own[list[0]]})
+		}
+	}
+}
+
+// ownPaths maps each controller to the path of /proc/*/cgroup; version 2 is "".
+func ownPaths(file string) (map[string]string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		for _, c := range strings.Split(f[1], ",") {
+			out[c] = f[2]
+		}
+	}
+	return out, nil
+}
+
+// Group is one control group.
+type Group struct {
+	// V1 holds the directory in each version 1 hierarchy.
+	V1 []Hierarchy `json:"v1,omitempty"`
+	// V2 is the directory in the unified hierarchy, or empty.
+	V2 string `json:"v2,omitempty"`
+	// Path is the path below the mounts.
+	Path string `json:"path"`
+	// Unified says that version 2 alone is in use.
+	Unified bool `json:"unified,omitempty"`
+	// Made lists the directories that did not exist before, parents first.
+	Made []string `json:"made,omitempty"`
+}
+
+// Create makes the group at path in every hierarchy. A relative path is taken
+// from this process's own group. Existing directories are joined.
+func (h *Host) Create(path string) (*Group, error) {
+	g := &Group{Path: path, Unified: h.Unified()}
+	for _, v := range h.V1 {
+		dir, rel := place(v.Dir, v.Own, path)
+		if err := g.mkdir(v.Dir, rel, slices.Contains(v.Controllers, "cpuset")); err != nil {
+			if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
+				continue // not ours to use; limits on it will say so
+			}
+			return g, err
+		}
+		g.V1 = append(g.V1, Hierarchy{Dir: dir, Controllers: v.Controllers})
+	}
+	if h.V2 != "" {
+		dir, rel := place(h.V2, h.OwnV2, path)
+		err := g.mkdir(h.V2, rel, false)
+		if err == nil {
+			g.V2 = dir
+		} else if g.Unified {
+			return g, err
+		}
+		if g.Unified {
+			enableControllers(h.V2, rel)
+		}
+	}
+	return g, nil
+}
+
+func place(mount, own, path string) (dir, rel string) {
+	rel = filepath.Clean("/" + path)
+	if !strings.HasPrefix(path, "/") {
+		if strings.HasPrefix(own, "/..") {
+			own = "/" // seen from a cgroup namespace
+		}
+		rel = filepath.Join("/", own, rel)
+	}
+	return filepath.Join(mount, rel), rel
+}
+
+// mkdir makes rel below mount, and remembers what is new.
+func (g *Group) mkdir(mount, rel string, cpuset bool) error {
+	dir := mount
+	for part := range strings.SplitSeq(strings.Trim(rel, "/"), "/") {
+		if part == "" {
+			continue
+		}
+		parent := dir
+		dir = filepath.Join(dir, part)
+		err := os.Mkdir(dir, 0o755)
+		if errors.Is(err, os.ErrExist) {
+			err = nil
+		} else if err == nil {
+			g.Made = append(g.Made, dir)
+		}
+		if err != nil {
+			return err
+		}
+		if cpuset {
+			if err := inheritCPUSet(parent, dir); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// inheritCPUSet fills the two files that must not be empty before a task joins.
+func inheritCPUSet(parent, dir string) error {
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		have, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil || len(strings.TrimSpace(string(have))) > 0 {
+			continue
+		}
+		want, err := os.ReadFile(filepath.Join(parent, file))
+		if err != nil {
+			return err
+		}
+		if err := write(filepath.Join(dir, file), strings.TrimSpace(string(want))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enableControllers lets the group's parents pass all their controllers on. A
+// parent that has processes refuses; limits then say what is missing.
+func enableControllers(mount, rel string) {
+	dir := mount
+	parts := strings.Split(strings.Trim(rel, "/"), "/")
+	for _, part := range parts {
+		b, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+		on, _ := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+		have := strings.Fields(string(on))
+		for _, c := range strings.Fields(string(b)) {
+			if !slices.Contains(have, c) {
+				write(filepath.Join(dir, "cgroup.subtree_control"), "+"+c)
+			}
+		}
+		dir = filepath.Join(dir, part)
+	}
+}
+
+// dir returns where a version 1 controller's files are.
+func (g *Group) dir(controller string) (string, bool) {
+	for _, v := range g.V1 {
+		if slices.Contains(v.Controllers, controller) {
+			return v.Dir, true
+		}
+	}
+	return "", false
+}
+
+// Join are the open files by which a process enters a group.
+type Join struct {
+	// Tasks take "0" from the process itself, one per version 1 hierarchy.
+	Tasks []*os.File
+	// V2 is the directory for CLONE_INTO_CGROUP, or nil.
+	V2 *os.File
+}
+
+// Close closes all files.
+func (j *Join) Close() {
+	for _, f := range j.Tasks {
+		f.Close()
+	}
+	if j.V2 != nil {
+		j.V2.Close()
+	}
+}
+
+// Join opens the group's files.
+func (g *Group) Join() (*Join, error) {
+	j := &Join{}
+	for _, v := range g.V1 {
+		f, err := openRaw(filepath.Join(v.Dir, "tasks"), unix.O_WRONLY)
+		if err != nil {
+			j.Close()
+			return nil, err
+		}
+		j.Tasks = append(j.Tasks, f)
+	}
+	if g.V2 != "" {
+		f, err := openRaw(g.V2, unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			j.Close()
+			return nil, err
+		}
+		j.V2 = f
+	}
+	return j, nil
+}
+
+func openRaw(path string, flags int) (*os.File, error) {
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// write sets one file without the allocation and polling of package os.
+func write(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_TRUNC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	for {
+		_, err = unix.Write(fd, []byte(value))
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("write %q to %s: %w", value, path, err)
+	}
+	return nil
+}
+
+// removeTries bounds the wait for the kernel to let go of a group whose last
+// process has just ended: 1+2+…+64 ms and then 100 ms each, two seconds in all.
+const removeTries = 26
+
+// Delete removes the group with any groups inside it.
+func (g *Group) Delete() error {
+	var errs []error
+	for _, v := range g.V1 {
+		errs = append(errs, removeTree(v.Dir))
+	}
+	if g.V2 != "" {
+		errs = append(errs, removeTree(g.V2))
+	}
+	// Parents that were made for this group go with it unless others moved in.
+	for _, dir := range slices.Backward(g.Made) {
+		unix.Rmdir(dir)
+	}
+	return errors.Join(errs...)
+}
+
+func removeTree(dir string) error {
+	var err error
+	for i := range removeTries {
+		err = unix.Rmdir(dir)
+		if err == nil || err == unix.ENOENT {
+			return nil
+		}
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if e.IsDir() {
+				removeTree(filepath.Join(dir, e.Name()))
+			}
+		}
+		time.Sleep(min(time.Millisecond<<i, 100*time.Millisecond))
+	}
+	return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+}

@@ -1,0 +1,153 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/orlop/orlop/runtime/table"
+	"golang.org/x/sys/unix"
+)
+
+// maxMappings is the kernel's limit on lines of an id map.
+const maxMappings = 340
+
+// formatMap writes the lines of a uid_map or gid_map.
+func formatMap(list []specs.LinuxIDMapping) string {
+	var s strings.Builder
+	for _, m := range list {
+		fmt.Fprintf(&s, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
+	}
+	return s.String()
+}
+
+// hostID translates an id of the container, -1 if it has none on the host.
+func hostID(list []specs.LinuxIDMapping, id int) int {
+	for _, m := range list {
+		if id >= int(m.ContainerID) && id-int(m.ContainerID) < int(m.Size) {
+			return int(m.HostID) + id - int(m.ContainerID)
+		}
+	}
+	return -1
+}
+
+// writeMaps sets the id maps of a process in a new user namespace.
+func writeMaps(pid int, uids, gids []specs.LinuxIDMapping) error {
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	if os.Geteuid() != 0 {
+		if err := os.WriteFile(dir+"setgroups", []byte("deny"), 0); err != nil {
+			return fmt.Errorf("user namespace: %w", err)
+		}
+	}
+	if err := os.WriteFile(dir+"uid_map", []byte(formatMap(uids)), 0); err != nil {
+		return fmt.Errorf("user ids: %w", err)
+	}
+	if err := os.WriteFile(dir+"gid_map", []byte(formatMap(gids)), 0); err != nil {
+		return fmt.Errorf("group ids: %w", err)
+	}
+	return nil
+}
+
+// userns keeps user namespaces that exist only to say how ids are mapped.
+var userns struct {
+	mu   sync.Mutex
+	open map[string]*os.File
+}
+
+// maxUserns bounds that cache.
+const maxUserns = 16
+
+// mappedUserns opens a user namespace with these maps, for idmapped mounts.
+func mappedUserns(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
+	key := formatMap(uids) + "/" + formatMap(gids)
+	userns.mu.Lock()
+	defer userns.mu.Unlock()
+	if f := userns.open[key]; f != nil {
+		return f, nil
+	}
+	f, err := makeUserns(uids, gids)
+	if err != nil {
+		return nil, err
+	}
+	if userns.open == nil || len(userns.open) >= maxUserns {
+		// Dropped files are closed by the collector, when nobody uses them.
+		userns.open = map[string]*os.File{}
+	}
+	userns.open[key] = f
+	return f, nil
+}
+
+// makeUserns clones a process that only waits, maps its ids, keeps its namespace
+// and lets it end.
+func makeUserns(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
+	t, err := table.New(0, -1)
+	if err != nil {
+		return nil, err
+	}
+	var gate [2]int
+	if err := unix.Pipe2(gate[:], unix.O_CLOEXEC); err != nil {
+		return nil, err
+	}
+	first := t.Add("close the parent's end", unix.SYS_CLOSE, gate[1])
+	t.Add("wait", unix.SYS_READ, gate[0], t.Alloc(8), 1)
+	t.Add("end", unix.SYS_EXIT_GROUP, 0)
+	err = t.Run(table.Clone{Flags: unix.CLONE_NEWUSER, Cgroup: -1, PIDNamespace: -1}, first)
+	defer t.Free()
+	unix.Close(gate[0])
+	if err != nil {
+		unix.Close(gate[1])
+		return nil, fmt.Errorf("user namespace: %w", err)
+	}
+	pid := t.PID()
+	defer reap(pid)
+	defer unix.Close(gate[1])
+	if err := writeMaps(pid, uids, gids); err != nil {
+		return nil, err
+	}
+	return os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
+}
+
+// idmapMount shifts the owners that a detached mount shows.
+func (b *build) idmapMount(fd int, pm *preparedMount) error {
+	uids, gids := pm.UIDMappings, pm.GIDMappings
+	var ns *os.File
+	var err error
+	switch {
+	case len(uids) > 0 || len(gids) > 0:
+		ns, err = mappedUserns(uids, gids)
+	case b.joins(specs.UserNamespace):
+		path, _ := b.namespace(specs.UserNamespace)
+		if ns, err = os.Open(path); err == nil {
+			defer ns.Close()
+		}
+	case b.creates(specs.UserNamespace):
+		ns, err = mappedUserns(b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings)
+	default:
+		return invalid("idmap without mappings and without a user namespace")
+	}
+	if err != nil {
+		return err
+	}
+	flags := uint(unix.AT_EMPTY_PATH)
+	if pm.options.ridmap || (pm.options.recursive && !pm.options.idmap) {
+		flags |= unix.AT_RECURSIVE
+	}
+	a := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())}
+	if err := unix.MountSetattr(fd, "", flags, &a); err != nil {
+		return fmt.Errorf("map owners: %w", err)
+	}
+	return nil
+}
+
+// reap collects a child that has ended or is about to.
+func reap(pid int) (unix.WaitStatus, error) {
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(pid, &ws, 0, nil)
+		if err != unix.EINTR {
+			return ws, err
+		}
+	}
+}
