@@ -34,6 +34,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -90,7 +91,7 @@ type DB struct {
 	touchMu   sync.Mutex
 	marking   bool
 	touched   []gc.Node
-	onChange  func(deletion bool)
+	onChange  atomic.Pointer[func(deletion bool)]
 }
 
 const schemaVersion = "1"
@@ -182,9 +183,9 @@ func (db *DB) UUID() string {
 	return id
 }
 
-// OnChange sets what is told of every committed write, for the collector's
-// schedule. Call it before the first write.
-func (db *DB) OnChange(fn func(deletion bool)) { db.onChange = fn }
+// OnChange sets what is told of every committed write from now on, for the
+// collector's schedule. It must not block.
+func (db *DB) OnChange(fn func(deletion bool)) { db.onChange.Store(&fn) }
 
 // Close waits for writes under way and closes the file. The backends stay open.
 func (db *DB) Close() error { return db.bolt.Close() }

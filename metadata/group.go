@@ -98,8 +98,8 @@ func (db *DB) committed(t *tx) {
 		db.touched = append(db.touched, t.touched...)
 	}
 	db.touchMu.Unlock()
-	if db.onChange != nil {
-		db.onChange(t.deletion)
+	if fn := db.onChange.Load(); fn != nil {
+		(*fn)(t.deletion)
 	}
 }
 

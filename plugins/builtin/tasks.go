@@ -1,0 +1,31 @@
+package builtin
+
+import (
+	"context"
+
+	"github.com/orlop/orlop/plugins"
+	"github.com/orlop/orlop/plugins/kinds"
+	"github.com/orlop/orlop/services/grpc"
+	"github.com/orlop/orlop/shims/manager"
+)
+
+func tasks(r *plugins.Registry) {
+	plugins.Provide(r, kinds.Runtime, "task", func(s *plugins.Scope) plugins.Build[*manager.Manager] {
+		s.Required()
+		cfg := plugins.Config(s, manager.DefaultConfig())
+		bus := plugins.One(s, kinds.Events)
+		state := s.State()
+		address := doorConfig{}.socket(s.Settings().State, "orlopd.sock").Path
+		s.Platforms(hostPlatform())
+		return func(ctx context.Context) (*manager.Manager, error) {
+			return manager.Open(ctx, *cfg, state, address, bus())
+		}
+	})
+	plugins.Provide(r, kinds.Service, "tasks", func(s *plugins.Scope) plugins.Build[grpc.Service] {
+		db := plugins.One(s, kinds.Metadata)
+		m := plugins.One(s, kinds.Runtime)
+		return func(context.Context) (grpc.Service, error) {
+			return &grpc.Tasks{Containers: db().Containers(), Manager: m()}, nil
+		}
+	})
+}

@@ -1,0 +1,32 @@
+// Package kinds lists the roles of the daemon. Names are containerd's where the
+// role is containerd's, so that its introspection clients work.
+package kinds
+
+import (
+	"github.com/orlop/orlop/content"
+	"github.com/orlop/orlop/metadata"
+	"github.com/orlop/orlop/plugins"
+	"github.com/orlop/orlop/services/collect"
+	"github.com/orlop/orlop/services/events"
+	"github.com/orlop/orlop/services/grpc"
+	"github.com/orlop/orlop/services/pull"
+	"github.com/orlop/orlop/shims/manager"
+	"github.com/orlop/orlop/snapshotters"
+)
+
+// Server is a listening door; it closes with the daemon.
+type Server interface{ Address() string }
+
+// The roles, from the ground up.
+var (
+	Content     = plugins.NewKind[content.Store]("io.containerd.content.v1", plugins.Describe("keeps blobs by digest"))
+	Snapshotter = plugins.NewKind[snapshotters.Driver]("io.containerd.snapshotter.v1", plugins.Describe("keeps file system trees"), plugins.Prefer("erofs", "overlayfs", "native"))
+	Events      = plugins.NewKind[*events.Exchange]("io.containerd.event.v1", plugins.Describe("delivers what happened"))
+	Metadata    = plugins.NewKind[*metadata.DB]("io.containerd.metadata.v1", plugins.Describe("names everything, in one database"))
+	Collector   = plugins.NewKind[*collect.Scheduler]("io.containerd.gc.v1", plugins.Describe("removes what nothing refers to"))
+	Differ      = plugins.NewKind[grpc.Differ]("io.containerd.differ.v1", plugins.Describe("turns layers into files and back"))
+	Puller      = plugins.NewKind[*pull.Puller]("io.orlop.pull.v1", plugins.Describe("brings images from registries"))
+	Runtime     = plugins.NewKind[*manager.Manager]("io.containerd.runtime.v2", plugins.Describe("runs containers in shims"))
+	Service     = plugins.NewKind[grpc.Service]("io.containerd.grpc.v1", plugins.Describe("serves one API"))
+	Door        = plugins.NewKind[Server]("io.containerd.server.v1", plugins.Describe("listens for clients"))
+)

@@ -1,0 +1,92 @@
+package grpc
+
+import (
+	"context"
+	"os"
+	"strings"
+	"syscall"
+
+	wire "github.com/containerd/containerd/api/services/introspection/v1"
+	"github.com/containerd/containerd/api/types"
+	"google.golang.org/genproto/googleapis/rpc/code"
+	rpc "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/orlop/orlop/core/filter"
+	"github.com/orlop/orlop/plugins/graph"
+)
+
+// Introspection serves the introspection service.
+type Introspection struct {
+	wire.UnimplementedIntrospectionServer
+	UUID  string
+	Graph func() graph.Graph
+}
+
+// Register implements Service.
+func (s *Introspection) Register(r grpc.ServiceRegistrar) { wire.RegisterIntrospectionServer(r, s) }
+
+// Plugins lists the daemon's parts.
+func (s *Introspection) Plugins(_ context.Context, r *wire.PluginsRequest) (*wire.PluginsResponse, error) {
+	f, err := filter.Parse(r.Filters...)
+	if err != nil {
+		return nil, err
+	}
+	g := s.Graph()
+	needs := map[string][]string{}
+	for _, e := range g.Edges {
+		if kind := e.To[:max(strings.LastIndex(e.To, "."), 0)]; kind != "" {
+			needs[e.From] = append(needs[e.From], kind)
+		}
+	}
+	resp := &wire.PluginsResponse{}
+	for _, n := range g.Nodes {
+		if f.Match(pluginField(n)) {
+			resp.Plugins = append(resp.Plugins, toPlugin(n, needs[n.ID]))
+		}
+	}
+	return resp, nil
+}
+
+func pluginField(n graph.Node) filter.Adaptor {
+	return func(path []string) (string, bool) {
+		switch path[0] {
+		case "type":
+			return n.Kind, true
+		case "id":
+			return n.Name, true
+		case "capabilities":
+			for _, c := range n.Capabilities {
+				if len(path) == 2 && c == path[1] {
+					return "", true
+				}
+			}
+		}
+		return "", false
+	}
+}
+
+func toPlugin(n graph.Node, needs []string) *wire.Plugin {
+	p := &wire.Plugin{Type: n.Kind, ID: n.Name, Requires: needs, Exports: n.Exports, Capabilities: n.Capabilities}
+	for _, pl := range n.Platforms {
+		p.Platforms = append(p.Platforms, &types.Platform{OS: pl.OS, Architecture: pl.Architecture, Variant: pl.Variant})
+	}
+	if n.Status != graph.OK && n.Status != graph.Starting {
+		p.InitErr = &rpc.Status{Code: int32(code.Code_UNKNOWN), Message: n.Why}
+		if p.InitErr.Message == "" {
+			p.InitErr.Message = "skip plugin: " + string(n.Status)
+		}
+	}
+	return p
+}
+
+// Server identifies the daemon.
+func (s *Introspection) Server(context.Context, *emptypb.Empty) (*wire.ServerResponse, error) {
+	resp := &wire.ServerResponse{UUID: s.UUID, Pid: uint64(os.Getpid())}
+	var st syscall.Stat_t
+	if err := syscall.Stat("/proc/self/ns/pid", &st); err == nil {
+		resp.Pidns = st.Ino
+	}
+	return resp, nil
+}
