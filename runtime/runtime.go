@@ -156,3 +156,6 @@ func (r *Runtime) List() ([]*Container, error) {
 	}
 	return out, errors.Join(errs...)
 }
+
+// StateDir is where the state of a container is kept.
+func (r *Runtime) StateDir(id string) string { return r.dir(id) }
