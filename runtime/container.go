@@ -426,3 +426,11 @@ func (c *Container) end(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Rootfs is the path of the root file system in the configuration.
+func (c *Container) Rootfs() string {
+	if filepath.IsAbs(c.rec.Rootfs) {
+		return c.rec.Rootfs
+	}
+	return filepath.Join(c.rec.Bundle, c.rec.Rootfs)
+}
