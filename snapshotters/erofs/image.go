@@ -202,8 +202,10 @@ func (p *place) header(n *inode, base int64) []byte {
 	le.PutUint32(b[20:], uint32(p.nid()))
 	le.PutUint32(b[24:], n.uid)
 	le.PutUint32(b[28:], n.gid)
-	le.PutUint64(b[32:], uint64(n.mtime.Unix()))
-	le.PutUint32(b[40:], uint32(n.mtime.Nanosecond()))
+	if !n.mtime.IsZero() { // directories that no entry describes have none
+		le.PutUint64(b[32:], uint64(n.mtime.Unix()))
+		le.PutUint32(b[40:], uint32(n.mtime.Nanosecond()))
+	}
 	le.PutUint32(b[44:], n.nlink)
 	return b
 }
