@@ -208,3 +208,12 @@ func deviceNumber(dev uint64) (major, minor int64) {
 	minor = int64(dev&0xff | dev>>12&^0xff)
 	return major, minor
 }
+
+// Limits checks the resources and returns them as a runtime takes them for a
+// running container.
+func (r *Resources) Limits() (*specs.LinuxResources, error) {
+	if err := r.validate(); err != nil {
+		return nil, err
+	}
+	return r.spec(), nil
+}

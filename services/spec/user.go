@@ -144,3 +144,9 @@ func plain(err error) error {
 	}
 	return err
 }
+
+// User resolves a user as [Options.User] would be, in a root file system.
+func User(name string, extra []string, rootfs fs.FS) (specs.User, error) {
+	o := Options{User: name, ExtraGroups: extra, Rootfs: rootfs}
+	return o.user()
+}

@@ -1,0 +1,58 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/containerd/containerd/api/services/content/v1"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// ingestChunk is the size of messages when content is written.
+const ingestChunk = 1 << 20
+
+// Ingest stores what r yields and returns its digest. A ref that was begun
+// before is begun again. Total is the size if it is known, expected the digest.
+func (c *Client) Ingest(ctx context.Context, ref string, r io.Reader, total int64, expected string) (string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := content.NewContentClient(c.conn).Write(ctx)
+	if err != nil {
+		return "", err
+	}
+	offset := int64(0)
+	buf := make([]byte, ingestChunk)
+	for {
+		n, err := io.ReadFull(r, buf)
+		if n > 0 {
+			m := &content.WriteContentRequest{Action: content.WriteAction_WRITE, Ref: ref, Total: total, Offset: offset, Data: buf[:n]}
+			if _, err := roundTrip(w, m); err != nil {
+				return "", err
+			}
+			offset += int64(n)
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	answer, err := roundTrip(w, &content.WriteContentRequest{
+		Action: content.WriteAction_COMMIT, Ref: ref, Total: offset, Offset: offset, Expected: expected,
+	})
+	if status.Code(err) == codes.AlreadyExists && expected != "" {
+		return expected, nil
+	}
+	return answer.GetDigest(), err
+}
+
+// roundTrip sends one message and waits for its answer.
+func roundTrip(w content.Content_WriteClient, m *content.WriteContentRequest) (*content.WriteContentResponse, error) {
+	if err := w.Send(m); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return w.Recv() // tells why a send failed, too
+}
