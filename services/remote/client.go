@@ -184,4 +184,3 @@ func (c *Client) each(ctx context.Context, host, capability string, try func(end
 }
 
 func pullScope(repo string) string { return "repository:" + repo + ":pull" }
-func pushScope(repo string) string { return "repository:" + repo + ":pull,push" }

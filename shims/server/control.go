@@ -127,13 +127,7 @@ func (s *Service) ResizePty(_ context.Context, r *wire.ResizePtyRequest) (*empty
 	if err != nil {
 		return nil, err
 	}
-	p.mu.Lock()
-	st := p.streams
-	p.mu.Unlock()
-	if st == nil {
-		return &emptypb.Empty{}, nil // it gets its size once it has a terminal
-	}
-	return &emptypb.Empty{}, st.resize(r.Width, r.Height)
+	return &emptypb.Empty{}, p.resize(r.Width, r.Height)
 }
 
 // CloseIO ends a process's standard input.
@@ -142,11 +136,8 @@ func (s *Service) CloseIO(_ context.Context, r *wire.CloseIORequest) (*emptypb.E
 	if err != nil {
 		return nil, err
 	}
-	p.mu.Lock()
-	st := p.streams
-	p.mu.Unlock()
-	if r.Stdin && st != nil {
-		st.closeIn()
+	if r.Stdin {
+		p.closeIn()
 	}
 	return &emptypb.Empty{}, nil
 }

@@ -88,8 +88,7 @@ func openOut(target string) (*os.File, error) {
 	return nil, fmt.Errorf("streams of scheme %q are not supported: %w", u.Scheme, errdefs.ErrNotImplemented)
 }
 
-// handed closes the shim's copies of what the process has by now. The writer's
-// side stays open until the process ends, for a reader that comes late.
+// closeIn ends standard input, unless a client still has it open.
 func (s *streams) closeIn() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,7 +120,7 @@ func (s *streams) resize(width, height uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.tty == nil {
-		return fmt.Errorf("the process has no terminal: %w", errdefs.ErrFailedPrecondition)
+		return nil // its last process has just ended
 	}
 	return unix.IoctlSetWinsize(int(s.tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(height), Col: uint16(width)})
 }

@@ -27,6 +27,9 @@ type process struct {
 	ended   exit
 	done    chan struct{} // closed when it has ended
 	streams *streams
+	// What a client asked for before there were streams.
+	inClosed      bool
+	width, height uint32
 }
 
 func newProcess(id, in, out, errw string, terminal bool) *process {
@@ -64,7 +67,38 @@ func (p *process) spawn(ctx context.Context, cmd *command, bundle, containerID, 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pid, p.streams = pid, s
+	if p.inClosed {
+		s.closeIn()
+	}
+	if p.terminal && p.width > 0 {
+		return ended, s.resize(p.width, p.height)
+	}
 	return ended, nil
+}
+
+// closeIn ends standard input, at once or as soon as there is one.
+func (p *process) closeIn() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inClosed = true
+	if p.streams != nil {
+		p.streams.closeIn()
+	}
+}
+
+// resize sets a terminal's size, at once or as soon as there is one. An ended
+// process has none to resize any more.
+func (p *process) resize(width, height uint32) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.terminal {
+		return fmt.Errorf("the process has no terminal: %w", errdefs.ErrFailedPrecondition)
+	}
+	p.width, p.height = width, height
+	if p.streams == nil || p.status == task.Status_STOPPED {
+		return nil
+	}
+	return p.streams.resize(width, height)
 }
 
 func (p *process) takeTerminal(s *streams, sock *consoleSocket) error {

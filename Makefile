@@ -1,0 +1,46 @@
+# Targets: make (fmt, vet, lint, unit), make build, make demo, make test, make help.
+
+SHELL := /bin/bash
+BIN := bin
+PROGRAMS := $(notdir $(wildcard cmd/*))
+# Packages whose tests need no daemon.
+UNIT := $(shell go list ./... | grep -v /test/)
+
+.PHONY: all build fmt vet lint unit deps demo test gen help clean
+
+all: fmt vet lint unit ## the quick checks: format, vet, lint, unit tests
+
+build: ## build every program into bin/
+	CGO_ENABLED=0 go build -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
+
+fmt: ## fail if a file isn't formatted
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted: $$out"; exit 1; }
+
+vet: ## go vet
+	go vet ./...
+
+lint: ## staticcheck, pinned as a Go tool
+	go tool staticcheck -checks=inherit,-ST1000,-SA1019 ./...
+
+unit: ## unit tests; those that need root say so and skip without
+	go test $(UNIT)
+
+deps: ## install what the tests drive Orlop with (Debian packages)
+	@test/deps.sh
+
+demo: build ## the main job: make an image, push it, pull it, run it, exec into it, clean up
+	@test/deps.sh
+	@test/demo.sh
+
+test: build deps fmt vet lint ## everything; leaves nothing behind
+	go test $(UNIT)
+	go test -count=1 ./test/...
+
+gen: ## generate code and golden files
+	go generate ./...
+
+clean: ## remove what was built
+	rm -rf $(BIN)
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10

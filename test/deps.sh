@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Installs the clients and peers that tests drive Orlop with, from Debian.
+set -euo pipefail
+need=()
+command -v ctr >/dev/null || need+=(containerd)
+command -v runc >/dev/null || need+=(runc)
+command -v crun >/dev/null || need+=(crun)
+command -v skopeo >/dev/null || need+=(skopeo)
+command -v docker-registry >/dev/null || need+=(docker-registry)
+[ -x /bin/busybox ] || need+=(busybox-static)
+[ ${#need[@]} -eq 0 ] && exit 0
+[ "$(id -u)" = 0 ] || { echo "root is needed to install: ${need[*]}" >&2; exit 1; }
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+# Packages that start daemons must not do so here.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; trap 'rm -f $policy' EXIT; fi
+{ apt-get update -qq && apt-get install -y -qq "${need[@]}"; } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+rm -f "$log"

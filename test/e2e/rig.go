@@ -1,0 +1,181 @@
+// Package e2e drives the daemon with clients that others wrote: real registries,
+// real images, real containers. Its tests need root and what test/deps.sh
+// installs.
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/orlop/orlop/test/testimage"
+)
+
+// Rig is a private daemon and a registry on loopback with an image of three layers.
+type Rig struct {
+	t        *testing.T
+	bin      string
+	dir      string
+	daemon   *exec.Cmd
+	registry *exec.Cmd
+	Image    string // its name in the registry
+}
+
+// New starts a rig and ends it with the test, checking that nothing is left.
+func New(t *testing.T) *Rig {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts file systems and starts containers")
+	}
+	bin, err := filepath.Abs("../../bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "orlop-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Rig{t: t, bin: bin, dir: dir}
+	t.Cleanup(r.close)
+	r.Start()
+	r.startRegistry()
+	return r
+}
+
+func (r *Rig) path(elem ...string) string { return filepath.Join(append([]string{r.dir}, elem...)...) }
+
+// Socket is the daemon's.
+func (r *Rig) Socket() string { return r.path("state", "orlopd.sock") }
+
+// Start starts the daemon and waits until it answers.
+func (r *Rig) Start() {
+	r.t.Helper()
+	logFile, err := os.OpenFile(r.path("orlopd.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer logFile.Close()
+	r.daemon = exec.Command(filepath.Join(r.bin, "orlopd"), "--root", r.path("root"), "--state", r.path("state"))
+	r.daemon.Stdout, r.daemon.Stderr = logFile, logFile
+	if err := r.daemon.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.waitFor("unix", r.Socket())
+}
+
+// Stop ends the daemon by a signal and waits for it.
+func (r *Rig) Stop(sig syscall.Signal) {
+	r.t.Helper()
+	r.daemon.Process.Signal(sig)
+	r.daemon.Wait()
+}
+
+func (r *Rig) waitFor(network, address string) {
+	r.t.Helper()
+	for range 200 {
+		if c, err := net.Dial(network, address); err == nil {
+			c.Close()
+			return
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	log, _ := os.ReadFile(r.path("orlopd.log"))
+	r.t.Fatalf("nothing listens on %s\n%s", address, log)
+}
+
+func (r *Rig) startRegistry() {
+	r.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	cfg := fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", r.path("registry"), address)
+	if err := os.WriteFile(r.path("registry.yml"), []byte(cfg), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	r.registry = exec.Command("docker-registry", "serve", r.path("registry.yml"))
+	if err := r.registry.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.waitFor("tcp", address)
+	r.Image = address + "/busybox:latest"
+	if err := testimage.Write(r.path("layout")); err != nil {
+		r.t.Fatal(err)
+	}
+	r.Must("skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "oci:"+r.path("layout")+":latest", "docker://"+r.Image)
+}
+
+func (r *Rig) close() {
+	if r.daemon != nil {
+		for _, ns := range strings.Fields(r.out("ctr", "-a", r.Socket(), "ns", "ls", "-q")) {
+			for _, id := range strings.Fields(r.out("ctr", "-a", r.Socket(), "-n", ns, "t", "ls", "-q")) {
+				r.out("ctr", "-a", r.Socket(), "-n", ns, "t", "rm", "-f", id)
+			}
+		}
+		r.Stop(syscall.SIGTERM)
+	}
+	if r.registry != nil {
+		r.registry.Process.Kill()
+		r.registry.Wait()
+	}
+	if left := r.mounts(); left != "" {
+		r.t.Errorf("mounts are left:\n%s", left)
+	}
+	if r.t.Failed() {
+		log, _ := os.ReadFile(r.path("orlopd.log"))
+		r.t.Logf("the daemon's log:\n%s", log)
+	}
+	os.RemoveAll(r.dir)
+}
+
+func (r *Rig) mounts() string {
+	data, _ := os.ReadFile("/proc/self/mountinfo")
+	var left []string
+	for line := range strings.Lines(string(data)) {
+		if strings.Contains(line, r.dir) {
+			left = append(left, line)
+		}
+	}
+	return strings.Join(left, "")
+}
+
+func (r *Rig) out(name string, args ...string) string {
+	out, _ := exec.Command(name, args...).Output()
+	return string(out)
+}
+
+// Run runs a program with a time limit and returns what it printed and its exit code.
+func (r *Rig) Run(stdin, name string, args ...string) (string, int) {
+	r.t.Helper()
+	cmd := exec.Command("timeout", append([]string{"60", name}, args...)...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState == nil {
+		r.t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// Must runs a program that has to succeed.
+func (r *Rig) Must(name string, args ...string) string {
+	r.t.Helper()
+	out, code := r.Run("", name, args...)
+	if code != 0 {
+		r.t.Fatalf("%s %s: exit %d\n%s", name, strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+// Ctr runs Debian's ctr against the daemon; it has to succeed.
+func (r *Rig) Ctr(args ...string) string {
+	r.t.Helper()
+	return r.Must("ctr", append([]string{"-a", r.Socket()}, args...)...)
+}
