@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -38,7 +39,8 @@ type Client struct {
 	// Namespace is sent with each call.
 	Namespace string
 
-	conn *grpc.ClientConn
+	conn       *grpc.ClientConn
+	background sync.WaitGroup // calls that nobody waits for
 }
 
 // New returns a client that connects at its first call.
@@ -73,8 +75,12 @@ func (c *Client) Connect() { c.conn.Connect() }
 // Conn is what service clients are made with.
 func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 
-// Close ends the connection.
-func (c *Client) Close() error { return c.conn.Close() }
+// Close waits for calls made in the background, which have a limit, and ends the
+// connection.
+func (c *Client) Close() error {
+	c.background.Wait()
+	return c.conn.Close()
+}
 
 // Context is ctx with the client's namespace.
 func (c *Client) Context(ctx context.Context) context.Context {

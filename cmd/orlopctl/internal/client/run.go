@@ -78,7 +78,7 @@ func (c *Client) CreateContainer(ctx context.Context, o ContainerOptions) (*Cont
 	}
 	made, err := c.createIn(withLease(ctx, lease), o, img)
 	// The lease has done its work whatever happened; its end isn't waited for.
-	go c.unlease(ctx, lease)
+	c.background.Go(func() { c.unlease(ctx, lease) })
 	return made, err
 }
 
@@ -249,7 +249,7 @@ func (c *Client) removeTask(ctx context.Context, id string, force bool) error {
 	switch code := status.Code(err); {
 	case err == nil, code == codes.NotFound:
 		return nil
-	case code == codes.FailedPrecondition && force:
+	case force: // whatever the class: containerd 1 gives a running task none
 	case code == codes.FailedPrecondition:
 		return fmt.Errorf("container %s is running; stop it first, or use --force", id)
 	default:
