@@ -78,7 +78,7 @@ func (t *Reader) sparse(e *Entry, oldFormat bool, old oldSparse) error {
 	p := &t.ext.sparse
 	var spans []span
 	var err error
-	size := e.Size
+	var size int64
 	switch {
 	case oldFormat:
 		spans, size, err = t.readOldSparse(old)

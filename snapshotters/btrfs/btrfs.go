@@ -1,0 +1,175 @@
+// Package btrfs keeps snapshots as subvolumes of a btrfs file system: an active
+// snapshot is a writable snapshot of its parent's subvolume, made and removed at
+// once and sharing all data.
+//
+// Layout: <root>/snapshots/<id>/fs is the subvolume. Mounts are binds of it.
+// Crash behaviour and concurrency are those of package disk. Layers can't be
+// unpacked without their parents, so it is no Unpacker.
+package btrfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/orlop/orlop/core/mount"
+	"github.com/orlop/orlop/snapshotters"
+	"github.com/orlop/orlop/snapshotters/disk"
+)
+
+// Driver is the snapshotter driver.
+type Driver struct{ *disk.Store }
+
+var _ snapshotters.Driver = (*Driver)(nil)
+
+// Open takes the folder root, which is made if missing, into use. It must be on
+// btrfs.
+func Open(root string) (*Driver, error) {
+	s, err := disk.Open(root)
+	if err != nil {
+		return nil, fmt.Errorf("btrfs: %w", err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(root, &st); err != nil {
+		return nil, errors.Join(fmt.Errorf("btrfs: %s: %w", root, err), s.Close())
+	}
+	if st.Type != unix.BTRFS_SUPER_MAGIC {
+		return nil, errors.Join(fmt.Errorf("btrfs: %s is on another file system: %w", root, errdefs.ErrNotImplemented), s.Close())
+	}
+	return &Driver{s}, nil
+}
+
+func (d *Driver) fs(id string) string { return d.Path(id, "fs") }
+
+// Create implements [snapshotters.Driver].
+func (d *Driver) Create(_ context.Context, s snapshotters.Storage) ([]mount.Mount, error) {
+	err := d.Make(s.ID, func(dir string) error {
+		switch {
+		case len(s.Parents) == 0:
+			if err := createSubvolume(dir); err != nil {
+				return err
+			}
+			return os.Chmod(filepath.Join(dir, "fs"), 0o755)
+		case s.Kind == snapshotters.KindView:
+			return nil // the parent itself is shown
+		}
+		return snapshotSubvolume(d.fs(s.Parents[0]), dir)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("btrfs: %w", err)
+	}
+	return d.mounts(s), nil
+}
+
+// Mounts implements [snapshotters.Driver].
+func (d *Driver) Mounts(_ context.Context, s snapshotters.Storage) ([]mount.Mount, error) {
+	if _, err := os.Stat(d.Path(s.ID)); err != nil {
+		return nil, fmt.Errorf("btrfs: %w", err)
+	}
+	return d.mounts(s), nil
+}
+
+func (d *Driver) mounts(s snapshotters.Storage) []mount.Mount {
+	dir, mode := d.fs(s.ID), "rw"
+	if s.Kind == snapshotters.KindView {
+		mode = "ro"
+		if len(s.Parents) > 0 {
+			dir = d.fs(s.Parents[0])
+		}
+	}
+	return []mount.Mount{{Type: "bind", Source: dir, Options: []string{mode, "rbind"}}}
+}
+
+// Commit implements [snapshotters.Driver]. The usage counts data shared with
+// the parent too, for btrfs tells them apart only with quotas switched on.
+func (d *Driver) Commit(ctx context.Context, s snapshotters.Storage) (snapshotters.Usage, error) {
+	u, err := disk.Usage(ctx, d.fs(s.ID))
+	if err != nil {
+		return u, fmt.Errorf("btrfs: %w", err)
+	}
+	return u, d.Sync()
+}
+
+// Usage implements [snapshotters.Driver].
+func (d *Driver) Usage(ctx context.Context, s snapshotters.Storage) (snapshotters.Usage, error) {
+	if s.Kind == snapshotters.KindView {
+		return snapshotters.Usage{}, nil
+	}
+	return disk.Usage(ctx, d.fs(s.ID))
+}
+
+// Remove implements [snapshotters.Driver]. A subvolume that can't go at once
+// (in use, or with others inside) goes the way of directories.
+func (d *Driver) Remove(_ context.Context, id string) error {
+	if err := disk.CheckID(id); err != nil {
+		return err
+	}
+	_ = destroySubvolume(d.Path(id))
+	return d.Store.Remove(id)
+}
+
+// List implements [snapshotters.Driver].
+func (d *Driver) List(context.Context) ([]string, error) { return d.Store.List() }
+
+// The kernel's ioctls (linux/btrfs.h); each acts on the folder that holds the
+// subvolume, which is always called "fs" here.
+const (
+	ioctlCreate   = 0x5000940e // BTRFS_IOC_SUBVOL_CREATE
+	ioctlDestroy  = 0x5000940f // BTRFS_IOC_SNAP_DESTROY
+	ioctlSnapshot = 0x50009417 // BTRFS_IOC_SNAP_CREATE_V2
+)
+
+type volArgs struct {
+	fd   int64
+	name [4088]byte
+}
+
+type volArgsV2 struct {
+	fd      int64
+	transid uint64
+	flags   uint64
+	unused  [4]uint64
+	name    [4040]byte
+}
+
+func createSubvolume(dir string) error {
+	var a volArgs
+	copy(a.name[:], "fs")
+	return ioctl(dir, ioctlCreate, unsafe.Pointer(&a))
+}
+
+func destroySubvolume(dir string) error {
+	var a volArgs
+	copy(a.name[:], "fs")
+	return ioctl(dir, ioctlDestroy, unsafe.Pointer(&a))
+}
+
+func snapshotSubvolume(from, dir string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	a := volArgsV2{fd: int64(src.Fd())}
+	copy(a.name[:], "fs")
+	return ioctl(dir, ioctlSnapshot, unsafe.Pointer(&a))
+}
+
+func ioctl(dir string, request uintptr, arg unsafe.Pointer) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(arg)); errno != 0 {
+		return &os.PathError{Op: "subvolume", Path: dir, Err: errno}
+	}
+	return nil
+}
