@@ -158,7 +158,10 @@ func moveServers(root *Node) {
 		to := plugins.table(idGRPCTCP, grpc.Pos)
 		for _, key := range grpc.Keys() {
 			if rest, ok := strings.CutPrefix(key, "tcp_"); ok {
-				move(rename(grpc, key, rest), to, []string{rest})
+				if to.Table[rest] == nil {
+					to.Table[rest] = grpc.Table[key]
+				}
+				delete(grpc.Table, key)
 			}
 		}
 		for _, key := range []string{"max_recv_message_size", "max_send_message_size"} {
@@ -193,14 +196,6 @@ func (n *Node) posOr(pos Pos) Pos {
 		return pos
 	}
 	return n.Pos
-}
-
-// rename changes a key within a table and returns the table.
-func rename(n *Node, from, to string) *Node {
-	v := n.Table[from]
-	delete(n.Table, from)
-	n.Table[to] = v
-	return n
 }
 
 // moveTable moves all of a table's keys to the plugin id, except zero addresses

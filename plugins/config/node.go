@@ -3,7 +3,6 @@ package config
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"sort"
@@ -305,15 +304,4 @@ func (l *locator) node(v any, path []string) *Node {
 		n.Value = v
 	}
 	return n
-}
-
-// text renders a scalar for messages.
-func (n *Node) text() string {
-	if s, ok := n.Value.(string); ok {
-		return strconv.Quote(s)
-	}
-	if n.Value == nil {
-		return n.kind()
-	}
-	return fmt.Sprint(n.Value)
 }

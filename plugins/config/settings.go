@@ -48,7 +48,7 @@ type Settings struct {
 	// Plugins holds a table for each plugin, by its full name.
 	Plugins map[string]any `toml:"plugins"`
 	// PluginDir was the folder of loadable plugins. It is read and ignored.
-	PluginDir string `toml:"plugin_dir"`
+	PluginDir string `toml:"plugin_dir,hidden"`
 }
 
 // Debug sets what is logged.
@@ -60,11 +60,11 @@ type Debug struct {
 	Format string `toml:"format"`
 	// Address was the debug socket's; it belongs to the plugin
 	// io.containerd.server.v1.debug now and is moved there.
-	Address string `toml:"address"`
+	Address string `toml:"address,hidden"`
 	// UID was the debug socket's owner.
-	UID int `toml:"uid"`
+	UID int `toml:"uid,hidden"`
 	// GID was the debug socket's group.
-	GID int `toml:"gid"`
+	GID int `toml:"gid,hidden"`
 }
 
 // Cgroup places the daemon itself.
