@@ -33,6 +33,7 @@ type build struct {
 	gate        int // what the child reads before it executes the program
 	hooked      bool
 	shared      bool   // the child uses our memory until it executes the program
+	labels      bool   // the kernel has SELinux, so mounts can be labelled
 	inner       uint64 // address of the id of a process cloned by the child, or 0
 }
 
@@ -96,8 +97,12 @@ func (b *build) openRoot(mounts []mount.Mount) error {
 		path = filepath.Join(b.bundle, path)
 	}
 	if _, ok := b.namespace(specs.MountNamespace); !ok {
-		if len(mounts) > 0 || len(b.spec.Mounts) > 0 {
-			return invalid("mounts without a mount namespace of the container's own")
+		if len(mounts) > 0 {
+			return invalid("a root file system to mount without a mount namespace of the container's own")
+		}
+		if len(b.spec.Mounts) > 0 {
+			// They would be the host's.
+			b.warn("no mounts are made: the container has no mount namespace of its own")
 		}
 		fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -141,6 +146,9 @@ func (b *build) addStart(join *cgroup.Join) error {
 	t.Add("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, none, 0, 8)
 	b.addCgroup(join)
 	if err := b.addScore(b.spec.Process); err != nil {
+		return err
+	}
+	if err := b.addLabels(b.spec.Process); err != nil {
 		return err
 	}
 	t.Add("new session", unix.SYS_SETSID)

@@ -33,7 +33,22 @@ func CapabilityNames() []string { return append([]string(nil), capabilityNames..
 // capabilitySets are the five sets as bit masks.
 type capabilitySets struct{ bounding, effective, permitted, inheritable, ambient uint64 }
 
-// parseCapabilities translates names; unknown or unobtainable ones are warned of.
+// checkCapabilities refuses names that the kernel has no number for.
+func checkCapabilities(c *specs.LinuxCapabilities) error {
+	if c == nil {
+		return nil
+	}
+	for _, set := range [][]string{c.Bounding, c.Effective, c.Permitted, c.Inheritable, c.Ambient} {
+		for _, n := range set {
+			if _, ok := capabilityNumbers()[n]; !ok {
+				return invalid("capability %q", n)
+			}
+		}
+	}
+	return nil
+}
+
+// parseCapabilities translates names; unobtainable ones are warned of.
 func parseCapabilities(c *specs.LinuxCapabilities) (s capabilitySets, warnings []string) {
 	if c == nil {
 		return s, nil

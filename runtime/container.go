@@ -363,7 +363,7 @@ func (c *Container) OOM(f func()) (stop func(), err error) {
 const killGrace = 10 * time.Second
 
 // Delete removes a stopped container; with force also another one, which is
-// killed first. A container that was never started may always be deleted.
+// killed first.
 func (c *Container) Delete(ctx context.Context, force bool) error {
 	c.mu.Lock()
 	gone := c.gone
@@ -383,7 +383,7 @@ func (c *Container) Delete(ctx context.Context, force bool) error {
 
 func (c *Container) delete(ctx context.Context, force bool) error {
 	if s := c.Status(); s != Stopped {
-		if !force && s != Created {
+		if !force {
 			return fmt.Errorf("delete container %q: %w: it is %s", c.ID, ErrState, s)
 		}
 		if err := c.end(ctx); err != nil {

@@ -188,6 +188,9 @@ func (cr *creation) plan() error {
 	}
 	b.propagation, _ = rootPropagation(spec.Linux.RootfsPropagation)
 	b.size = spec.Process.ConsoleSize
+	if b.labels = present("/sys/fs/selinux/enforce"); !b.labels && spec.Linux.MountLabel != "" {
+		b.warn("mount label %q: the kernel has no SELinux", spec.Linux.MountLabel)
+	}
 	// A process of a pid namespace that we join could trace the child and with
 	// it our memory, if it has the capability.
 	b.shared = !cr.r.options.Detached && !b.joins(specs.PIDNamespace)
@@ -252,9 +255,6 @@ func (cr *creation) write(g *program, child *child) (table.Clone, table.Ref, err
 	}
 	if err := b.addSystem(); err != nil {
 		return clone, 0, err
-	}
-	if g.proc.ApparmorProfile != "" || g.proc.SelinuxLabel != "" {
-		return clone, 0, unsupported("AppArmor and SELinux labels on this host")
 	}
 	if err := b.addStdio(g, b.sock, b.gate); err != nil {
 		return clone, 0, err

@@ -255,6 +255,9 @@ func (e *execution) write(g *program, root int) (table.Clone, table.Ref, error) 
 	if err := p.addScore(g.proc); err != nil {
 		return clone, 0, err
 	}
+	if err := p.addLabels(g.proc); err != nil {
+		return clone, 0, err
+	}
 	t.Add("new session", unix.SYS_SETSID)
 	e.enter(root)
 	if g.proc.Terminal {

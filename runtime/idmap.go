@@ -109,35 +109,29 @@ func makeUserns(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 	return os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
 }
 
-// idmapMount shifts the owners that a detached mount shows.
-func (b *build) idmapMount(fd int, pm *preparedMount) error {
+// idmapOf finds the user namespace by which a mount's owners are shifted.
+func (b *build) idmapOf(pm *preparedMount) error {
 	uids, gids := pm.UIDMappings, pm.GIDMappings
-	var ns *os.File
-	var err error
 	switch {
 	case len(uids) > 0 || len(gids) > 0:
-		ns, err = mappedUserns(uids, gids)
 	case b.joins(specs.UserNamespace):
-		path, _ := b.namespace(specs.UserNamespace)
-		if ns, err = os.Open(path); err == nil {
-			defer ns.Close()
-		}
+		fd, err := b.openNamespace(specs.UserNamespace)
+		pm.userns = fd
+		return err
 	case b.creates(specs.UserNamespace):
-		ns, err = mappedUserns(b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings)
+		uids, gids = b.spec.Linux.UIDMappings, b.spec.Linux.GIDMappings
 	default:
 		return invalid("idmap without mappings and without a user namespace")
 	}
+	ns, err := mappedUserns(uids, gids)
 	if err != nil {
 		return err
 	}
-	flags := uint(unix.AT_EMPTY_PATH)
-	if pm.options.ridmap || (pm.options.recursive && !pm.options.idmap) {
-		flags |= unix.AT_RECURSIVE
+	fd, err := unix.FcntlInt(ns.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return err
 	}
-	a := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())}
-	if err := unix.MountSetattr(fd, "", flags, &a); err != nil {
-		return fmt.Errorf("map owners: %w", err)
-	}
+	pm.userns = b.own(fd)
 	return nil
 }
 

@@ -50,6 +50,9 @@ func (c *child) launch(clone table.Clone, first table.Ref) error {
 			unix.Shutdown(c.far, unix.SHUT_RDWR) // whoever reads shall stop
 		}
 		c.closeFar()
+		if !c.shared && c.err == nil {
+			c.plan.close() // it has copies; with ours closed, its end ends the socket
+		}
 		close(c.done)
 	}
 	if c.shared {

@@ -19,15 +19,20 @@ import (
 type preparedMount struct {
 	specs.Mount
 	options mountOptions
-	fd      int  // detached mount made by the parent, or -1
-	dir     bool // the target must be a directory
+	fd      int    // detached mount made by the parent, or -1
+	source  string // host path that the child is to clone, or empty
+	userns  int    // user namespace that says how owners are shifted, or -1
+	dir     bool   // the target must be a directory
 }
 
 // prepareMounts opens the sources of bind mounts and makes the mounts that need
 // the host's files.
 func (b *build) prepareMounts() error {
+	if _, own := b.namespace(specs.MountNamespace); !own {
+		return nil
+	}
 	for i, m := range b.spec.Mounts {
-		pm := preparedMount{Mount: m, options: parseOptions(m.Options), fd: -1, dir: true}
+		pm := preparedMount{Mount: m, options: parseOptions(m.Options), fd: -1, userns: -1, dir: true}
 		pm.options.bind = pm.options.bind || m.Type == "bind"
 		var err error
 		switch {
@@ -65,6 +70,22 @@ func (b *build) prepareBind(pm *preparedMount) error {
 	if !filepath.IsAbs(source) {
 		source = filepath.Join(b.bundle, source)
 	}
+	var st unix.Stat_t
+	if err := unix.Stat(source, &st); err != nil {
+		return &os.PathError{Op: "bind", Path: source, Err: err}
+	}
+	pm.dir = st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if pm.options.idmap || len(pm.UIDMappings) > 0 || len(pm.GIDMappings) > 0 {
+		if err := b.idmapOf(pm); err != nil {
+			return err
+		}
+	}
+	if !has(b.spec, specs.UserNamespace) {
+		// The child sees the same files; if it clones them itself, mounts are
+		// listed in the order of the configuration.
+		pm.source = source
+		return nil
+	}
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if pm.options.recursive {
 		flags |= unix.AT_RECURSIVE
@@ -74,46 +95,69 @@ func (b *build) prepareBind(pm *preparedMount) error {
 		return &os.PathError{Op: "bind", Path: source, Err: err}
 	}
 	pm.fd = b.own(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	pm.dir = st.Mode&unix.S_IFMT == unix.S_IFDIR
-	if err := b.setPropagation(fd, &pm.options); err != nil {
-		return err
-	}
-	if err := setAttrs(fd, &pm.options); err != nil {
-		return err
-	}
-	if pm.options.idmap || len(pm.UIDMappings) > 0 || len(pm.GIDMappings) > 0 {
-		return b.idmapMount(fd, pm)
+	for _, c := range b.changes(pm) {
+		if err := unix.MountSetattr(fd, "", c.flags(), &c.attr); err != nil {
+			return fmt.Errorf("%s: %w", c.what, err)
+		}
 	}
 	return nil
 }
 
-// setPropagation cuts a clone off the host's peers, unless sharing is asked for.
-func (b *build) setPropagation(fd int, o *mountOptions) error {
+// change is one call of mount_setattr.
+type change struct {
+	what      string
+	recursive bool
+	attr      unix.MountAttr
+}
+
+func (c change) flags() uint {
+	if c.recursive {
+		return unix.AT_EMPTY_PATH | unix.AT_RECURSIVE
+	}
+	return unix.AT_EMPTY_PATH
+}
+
+// changes is what is to be done to a fresh clone of a bind mount's source: it is
+// cut off the host's peers unless sharing is asked for, and gets its attributes
+// and owners.
+func (b *build) changes(pm *preparedMount) []change {
+	var out []change
+	o := &pm.options
 	base := uint64(unix.MS_SLAVE)
 	if b.propagation != 0 {
 		base = b.propagation
 	}
-	if o.propagation == 0 || !o.recPropagation {
-		a := unix.MountAttr{Propagation: base}
-		if base != unix.MS_SHARED { // a clone of a shared mount is shared already
-			if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &a); err != nil {
-				return err
-			}
-		}
+	// A clone of a shared mount is shared already.
+	if base != unix.MS_SHARED && !(o.propagation != 0 && o.recPropagation) {
+		out = append(out, change{"propagation", true, unix.MountAttr{Propagation: base}})
 	}
-	if o.propagation == 0 {
-		return nil
+	if o.propagation != 0 {
+		out = append(out, change{"propagation", o.recPropagation, unix.MountAttr{Propagation: o.propagation}})
 	}
-	a := unix.MountAttr{Propagation: o.propagation}
-	flags := uint(unix.AT_EMPTY_PATH)
-	if o.recPropagation {
+	if a, ok := o.recAttr(); ok {
+		out = append(out, change{"attributes", true, a})
+	}
+	if a, ok := o.attr(); ok {
+		out = append(out, change{"attributes", false, a})
+	}
+	if pm.userns >= 0 {
+		out = append(out, change{"owners", o.ridmap || o.recursive && !o.idmap,
+			unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(pm.userns)}})
+	}
+	return out
+}
+
+// bind adds the operations of a bind mount that the child clones.
+func (b *build) bind(name string, pm *preparedMount) {
+	flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
+	if pm.options.recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	return unix.MountSetattr(fd, "", flags, &a)
+	clone := table.Result(b.t.Add(name, unix.SYS_OPEN_TREE, atCWD, b.str(pm.source), flags))
+	for _, c := range b.changes(pm) {
+		b.setattr(name+": "+c.what, clone, c.recursive, c.attr)
+	}
+	b.attach(name, clone, b.ensure(name, b.root, pm.Destination, pm.dir, inRoot))
 }
 
 func setAttrs(fd int, o *mountOptions) error {
@@ -136,6 +180,8 @@ func (b *build) addMounts() error {
 		switch {
 		case pm.options.remount:
 			b.remount(name, pm)
+		case pm.source != "":
+			b.bind(name, pm)
 		case pm.fd >= 0:
 			target := b.ensure(name, b.root, pm.Destination, pm.dir, inRoot)
 			b.attach(name, pm.fd, target)
@@ -171,7 +217,7 @@ func (b *build) fresh(name string, pm *preparedMount) {
 	if pm.Type == "mqueue" {
 		data = nil
 	}
-	if b.spec.Linux != nil && b.spec.Linux.MountLabel != "" && pm.Type != "proc" && pm.Type != "sysfs" {
+	if b.labels && b.spec.Linux.MountLabel != "" && pm.Type != "proc" && pm.Type != "sysfs" {
 		data = append(data[:len(data):len(data)], "context="+b.spec.Linux.MountLabel)
 	}
 	attrs := pm.options.set

@@ -31,7 +31,6 @@ type program struct {
 	newUser     bool // in a user namespace, where ids may be unmapped
 	personality *uint64
 	policy      *memoryPolicy
-	procDir     any // procfs by descriptor, for labels
 }
 
 // lookup remembers how the program is searched for.

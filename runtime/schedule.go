@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/orlop/orlop/runtime/table"
 	"golang.org/x/sys/unix"
 )
 
@@ -66,21 +67,41 @@ func (p *plan) addScheduling(g *program) error {
 		}
 		t.Add("memory policy", unix.SYS_SET_MEMPOLICY, m.mode, t.Bytes(nodes[:]), 8*len(nodes))
 	}
-	p.addLabels(g)
 	return nil
 }
 
-// addLabels writes the security labels for the program to come.
-func (p *plan) addLabels(g *program) {
-	if g.procDir == nil {
-		return
+// addLabels sets the security labels that the program will run with. They are
+// written through the host's procfs, before anything of the container is in sight.
+func (p *plan) addLabels(proc *specs.Process) error {
+	write := func(name, file, value string) {
+		t := p.t
+		open := t.Add(name, unix.SYS_OPENAT, atCWD, p.str("/proc/thread-self/attr/"+file), unix.O_WRONLY|unix.O_CLOEXEC)
+		t.Add(name, unix.SYS_WRITE, table.Result(open), p.str(value), len(value))
+		t.Add(name, unix.SYS_CLOSE, table.Result(open))
 	}
-	if l := g.proc.ApparmorProfile; l != "" {
-		p.writeProc("AppArmor profile "+l, g.procDir, "thread-self/attr/apparmor/exec", "exec "+l, false)
+	if l := proc.ApparmorProfile; l != "" {
+		if !present("/sys/module/apparmor/parameters/enabled") {
+			return unsupported("AppArmor profile %q: the kernel has no AppArmor", l)
+		}
+		file := "exec"
+		if present("/proc/self/attr/apparmor/exec") {
+			file = "apparmor/exec"
+		}
+		write("AppArmor profile "+l, file, "exec "+l)
 	}
-	if l := g.proc.SelinuxLabel; l != "" {
-		p.writeProc("SELinux label "+l, g.procDir, "thread-self/attr/exec", l, false)
+	if l := proc.SelinuxLabel; l != "" {
+		if !present("/sys/fs/selinux/enforce") {
+			p.warn("SELinux label %q: the kernel has no SELinux", l)
+			return nil
+		}
+		write("SELinux label "+l, "exec", l)
 	}
+	return nil
+}
+
+func present(path string) bool {
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil
 }
 
 // addAffinity pins a process to processors.

@@ -59,6 +59,9 @@ func checkProgram(p *specs.Process) error {
 	if !path.IsAbs(p.Cwd) {
 		return invalid("process.cwd %q is not absolute", p.Cwd)
 	}
+	if err := checkCapabilities(p.Capabilities); err != nil {
+		return err
+	}
 	for _, list := range [][]string{p.Args, p.Env, {p.Cwd, p.ApparmorProfile, p.SelinuxLabel}} {
 		for _, v := range list {
 			if strings.ContainsRune(v, 0) {
