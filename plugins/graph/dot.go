@@ -59,4 +59,12 @@ func (n *Node) tip() string {
 	return tip
 }
 
-func escape(s string) string { return html.EscapeString(s) }
+// escape makes text for XML, which has no place for control characters.
+func escape(s string) string {
+	return html.EscapeString(strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' && r != '\t' || r == 0xfffe || r == 0xffff {
+			return 0xfffd
+		}
+		return r
+	}, s))
+}

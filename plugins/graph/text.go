@@ -11,7 +11,7 @@ import (
 func (g Graph) Working() Graph {
 	var out Graph
 	for _, n := range g.Nodes {
-		if n.Status == OK || n.Status == Planned {
+		if n.fine() {
 			out.Nodes = append(out.Nodes, n)
 		}
 	}
@@ -51,9 +51,12 @@ func (g Graph) Text() string {
 	return b.String()
 }
 
+// fine reports whether nothing keeps the node from working.
+func (n *Node) fine() bool { return n.Status == OK || n.Status == Planned || n.Status == "" }
+
 // label is a node's short name, and its state if it isn't ok.
 func (n *Node) label() string {
-	if n.Status == OK || n.Status == Planned || n.Status == "" {
+	if n.fine() {
 		return Short(n.ID)
 	}
 	text := fmt.Sprintf("%s [%s", Short(n.ID), n.Status)
@@ -123,7 +126,7 @@ func (g *Graph) branch(b *strings.Builder, id, indent string, shown map[string]b
 			fork, below = "└─ ", "   "
 		}
 		label := e.label()
-		if n := g.Node(e.To); n != nil && n.Status != OK && n.Status != Planned {
+		if n := g.Node(e.To); n != nil && !n.fine() {
 			label = n.label()
 		}
 		again := shown[e.To] && len(g.needs(e.To)) > 0
