@@ -129,7 +129,7 @@ func (f *containerFlags) options(a *app, p *processFlags, args []string) (client
 		s.Width, s.Height, _ = client.TerminalSize(a.out)
 	}
 	if !o.SystemdCgroup && s.CgroupParent == "" {
-		s.CgroupParent = "/" + a.namespace
+		s.CgroupParent = "/orlop/" + a.namespace
 	}
 	s.SystemdCgroup = o.SystemdCgroup
 	if err := f.namespaces(s); err != nil {

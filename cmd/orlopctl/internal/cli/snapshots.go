@@ -15,6 +15,8 @@ import (
 	"github.com/containerd/containerd/api/types"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/orlop/orlop/cmd/orlopctl/internal/client"
@@ -40,15 +42,35 @@ type snapshotters struct {
 	flag *string
 }
 
-// name is the one given, or the daemon's best.
-func (s snapshotters) name(ctx context.Context, c *client.Client) string {
+// names are the one given, or all of the daemon's.
+func (s snapshotters) names(ctx context.Context, c *client.Client) []string {
 	if *s.flag != "" {
-		return *s.flag
+		return []string{*s.flag}
 	}
-	if all := c.Snapshotters(ctx); len(all) > 0 {
-		return all[0]
+	return c.Snapshotters(ctx)
+}
+
+// find returns the snapshotter that has a snapshot, and what is known of it.
+// Without a key it is the daemon's best snapshotter.
+func (s snapshotters) find(ctx context.Context, c *client.Client, key string) (string, *snapshots.Info, error) {
+	names := s.names(ctx, c)
+	if len(names) == 0 {
+		return "", nil, errors.New("the daemon has no snapshotter that works")
 	}
-	return "overlayfs"
+	if key == "" {
+		return names[0], nil, nil
+	}
+	var first error
+	for _, name := range names {
+		r, err := snapshots.NewSnapshotsClient(c.Conn()).Stat(ctx, &snapshots.StatSnapshotRequest{Snapshotter: name, Key: key})
+		if err == nil {
+			return name, r.Info, nil
+		}
+		if first == nil || status.Code(err) != codes.NotFound {
+			first = err
+		}
+	}
+	return "", nil, first
 }
 
 func (a *app) snapshotsCommand() *cobra.Command {
@@ -68,12 +90,24 @@ func (a *app) snapshotsCommand() *cobra.Command {
 		s.diffCommand(),
 		a.command("cleanup", "Remove what removed snapshots left on disk", "  orlopctl snapshots cleanup", 0, 0, s.cleanup),
 	)
-	cmd.PersistentFlags().StringVar(s.flag, "snapshotter", os.Getenv("ORLOP_SNAPSHOTTER"), "snapshotter; default: the daemon's best (ORLOP_SNAPSHOTTER)")
+	cmd.PersistentFlags().StringVar(s.flag, "snapshotter", os.Getenv("ORLOP_SNAPSHOTTER"), "snapshotter; default: all, or the one that has the snapshot (ORLOP_SNAPSHOTTER)")
 	return cmd
 }
 
+// all lists the snapshots of one snapshotter, or of all.
 func (s snapshotters) all(ctx context.Context, c *client.Client, filters []string) ([]snapshotRow, error) {
-	name := s.name(ctx, c)
+	var rows []snapshotRow
+	for _, name := range s.names(ctx, c) {
+		some, err := snapshotsOf(ctx, c, name, filters)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, some...)
+	}
+	return rows, nil
+}
+
+func snapshotsOf(ctx context.Context, c *client.Client, name string, filters []string) ([]snapshotRow, error) {
 	stream, err := snapshots.NewSnapshotsClient(c.Conn()).List(ctx, &snapshots.ListSnapshotsRequest{Snapshotter: name, Filters: filters})
 	if err != nil {
 		return nil, err
@@ -103,6 +137,7 @@ func (s snapshotters) list(ctx context.Context, c *client.Client, filters []stri
 		column[snapshotRow]{"KEY", func(r snapshotRow) string { return r.Name }},
 		column[snapshotRow]{"PARENT", func(r snapshotRow) string { return orDash(short(r.Parent)) }},
 		column[snapshotRow]{"KIND", func(r snapshotRow) string { return r.Kind }},
+		column[snapshotRow]{"SNAPSHOTTER", func(r snapshotRow) string { return r.Snapshotter }},
 		column[snapshotRow]{"AGE", func(r snapshotRow) string { return age(r.CreatedAt) }})
 }
 
@@ -114,11 +149,22 @@ func (s snapshotters) tree(ctx context.Context, c *client.Client, _ []string) er
 	if s.a.json {
 		return list(s.a, rows)
 	}
-	children := map[string][]snapshotRow{}
-	for _, r := range rows {
-		children[r.Parent] = append(children[r.Parent], r)
+	for _, name := range s.names(ctx, c) {
+		children := map[string][]snapshotRow{}
+		for _, r := range rows {
+			if r.Snapshotter == name {
+				children[r.Parent] = append(children[r.Parent], r)
+			}
+		}
+		if len(children) == 0 {
+			continue
+		}
+		fmt.Fprintln(s.a.out, name)
+		if err := drawTree(s.a.out, children, "", "", map[string]bool{}); err != nil {
+			return err
+		}
 	}
-	return drawTree(s.a.out, children, "", "", map[string]bool{})
+	return nil
 }
 
 // drawTree prints the snapshots on a parent. A parent that is met again, which
@@ -134,9 +180,6 @@ func drawTree(w io.Writer, children map[string][]snapshotRow, parent, indent str
 		if i == len(list)-1 {
 			branch, below = "└─ ", "   "
 		}
-		if parent == "" {
-			branch, below = "", ""
-		}
 		if _, err := fmt.Fprintf(w, "%s%s%s (%s)\n", indent, branch, printable(r.Name), r.Kind); err != nil {
 			return err
 		}
@@ -148,12 +191,11 @@ func drawTree(w io.Writer, children map[string][]snapshotRow, parent, indent str
 }
 
 func (s snapshotters) info(ctx context.Context, c *client.Client, args []string) error {
-	name := s.name(ctx, c)
-	r, err := snapshots.NewSnapshotsClient(c.Conn()).Stat(ctx, &snapshots.StatSnapshotRequest{Snapshotter: name, Key: args[0]})
+	name, info, err := s.find(ctx, c, args[0])
 	if err != nil {
 		return err
 	}
-	i := snapshotOf(name, r.Info)
+	i := snapshotOf(name, info)
 	return s.a.show(i, "key", i.Name, "parent", orDash(i.Parent), "kind", i.Kind, "snapshotter", name,
 		"created", i.CreatedAt.Format(time.RFC3339), "updated", i.UpdatedAt.Format(time.RFC3339), "labels", labelText(i.Labels))
 }
@@ -172,15 +214,23 @@ func rootLabel() map[string]string {
 }
 
 func (s snapshotters) prepare(ctx context.Context, c *client.Client, args []string) error {
+	name, _, err := s.find(ctx, c, second(args))
+	if err != nil {
+		return err
+	}
 	r, err := snapshots.NewSnapshotsClient(c.Conn()).Prepare(ctx, &snapshots.PrepareSnapshotRequest{
-		Snapshotter: s.name(ctx, c), Key: args[0], Parent: second(args), Labels: rootLabel(),
+		Snapshotter: name, Key: args[0], Parent: second(args), Labels: rootLabel(),
 	})
 	return s.made(r.GetMounts(), err)
 }
 
 func (s snapshotters) view(ctx context.Context, c *client.Client, args []string) error {
+	name, _, err := s.find(ctx, c, second(args))
+	if err != nil {
+		return err
+	}
 	r, err := snapshots.NewSnapshotsClient(c.Conn()).View(ctx, &snapshots.ViewSnapshotRequest{
-		Snapshotter: s.name(ctx, c), Key: args[0], Parent: second(args), Labels: rootLabel(),
+		Snapshotter: name, Key: args[0], Parent: second(args), Labels: rootLabel(),
 	})
 	return s.made(r.GetMounts(), err)
 }
@@ -193,8 +243,12 @@ func (s snapshotters) made(list []*types.Mount, err error) error {
 }
 
 func (s snapshotters) commit(ctx context.Context, c *client.Client, args []string) error {
-	_, err := snapshots.NewSnapshotsClient(c.Conn()).Commit(ctx, &snapshots.CommitSnapshotRequest{
-		Snapshotter: s.name(ctx, c), Name: args[0], Key: args[1], Labels: rootLabel(),
+	name, _, err := s.find(ctx, c, args[1])
+	if err != nil {
+		return err
+	}
+	_, err = snapshots.NewSnapshotsClient(c.Conn()).Commit(ctx, &snapshots.CommitSnapshotRequest{
+		Snapshotter: name, Name: args[0], Key: args[1], Labels: rootLabel(),
 	})
 	if err != nil {
 		return err
@@ -203,15 +257,22 @@ func (s snapshotters) commit(ctx context.Context, c *client.Client, args []strin
 }
 
 func (s snapshotters) remove(ctx context.Context, c *client.Client, args []string) error {
-	name := s.name(ctx, c)
 	return s.a.each(args, func(key string) error {
-		_, err := snapshots.NewSnapshotsClient(c.Conn()).Remove(ctx, &snapshots.RemoveSnapshotRequest{Snapshotter: name, Key: key})
+		name, _, err := s.find(ctx, c, key)
+		if err != nil {
+			return err
+		}
+		_, err = snapshots.NewSnapshotsClient(c.Conn()).Remove(ctx, &snapshots.RemoveSnapshotRequest{Snapshotter: name, Key: key})
 		return err
 	})
 }
 
 func (s snapshotters) mounts(ctx context.Context, c *client.Client, args []string) error {
-	r, err := snapshots.NewSnapshotsClient(c.Conn()).Mounts(ctx, &snapshots.MountsRequest{Snapshotter: s.name(ctx, c), Key: args[0]})
+	name, _, err := s.find(ctx, c, args[0])
+	if err != nil {
+		return err
+	}
+	r, err := snapshots.NewSnapshotsClient(c.Conn()).Mounts(ctx, &snapshots.MountsRequest{Snapshotter: name, Key: args[0]})
 	if err != nil {
 		return err
 	}
@@ -223,32 +284,40 @@ func (s snapshotters) mounts(ctx context.Context, c *client.Client, args []strin
 }
 
 type usageRow struct {
-	Name   string `json:"name"`
-	Size   int64  `json:"size"`
-	Inodes int64  `json:"inodes"`
+	Name        string `json:"name"`
+	Snapshotter string `json:"snapshotter"`
+	Size        int64  `json:"size"`
+	Inodes      int64  `json:"inodes"`
 }
 
 func (s snapshotters) usage(ctx context.Context, c *client.Client, keys []string) error {
+	var rows []usageRow
+	for _, key := range keys {
+		name, _, err := s.find(ctx, c, key)
+		if err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		rows = append(rows, usageRow{Name: key, Snapshotter: name})
+	}
 	if len(keys) == 0 {
 		all, err := s.all(ctx, c, nil)
 		if err != nil {
 			return err
 		}
 		for _, r := range all {
-			keys = append(keys, r.Name)
+			rows = append(rows, usageRow{Name: r.Name, Snapshotter: r.Snapshotter})
 		}
 	}
-	name := s.name(ctx, c)
-	var rows []usageRow
-	for _, key := range keys {
-		r, err := snapshots.NewSnapshotsClient(c.Conn()).Usage(ctx, &snapshots.UsageRequest{Snapshotter: name, Key: key})
+	for i, row := range rows {
+		r, err := snapshots.NewSnapshotsClient(c.Conn()).Usage(ctx, &snapshots.UsageRequest{Snapshotter: row.Snapshotter, Key: row.Name})
 		if err != nil {
-			return fmt.Errorf("%s: %w", key, err)
+			return fmt.Errorf("%s: %w", row.Name, err)
 		}
-		rows = append(rows, usageRow{key, r.Size, r.Inodes})
+		rows[i].Size, rows[i].Inodes = r.Size, r.Inodes
 	}
 	return list(s.a, rows,
 		column[usageRow]{"KEY", func(r usageRow) string { return r.Name }},
+		column[usageRow]{"SNAPSHOTTER", func(r usageRow) string { return r.Snapshotter }},
 		column[usageRow]{"SIZE", func(r usageRow) string { return size(r.Size) }},
 		column[usageRow]{"INODES", func(r usageRow) string { return fmt.Sprint(r.Inodes) }})
 }
@@ -258,7 +327,10 @@ func (s snapshotters) label(ctx context.Context, c *client.Client, args []string
 	if err != nil {
 		return err
 	}
-	name := s.name(ctx, c)
+	name, _, err := s.find(ctx, c, args[0])
+	if err != nil {
+		return err
+	}
 	r, err := snapshots.NewSnapshotsClient(c.Conn()).Update(ctx, &snapshots.UpdateSnapshotRequest{
 		Snapshotter: name, Info: &snapshots.Info{Name: args[0], Labels: labels}, UpdateMask: &fieldmaskpb.FieldMask{Paths: paths},
 	})
@@ -269,8 +341,12 @@ func (s snapshotters) label(ctx context.Context, c *client.Client, args []string
 }
 
 func (s snapshotters) cleanup(ctx context.Context, c *client.Client, _ []string) error {
-	_, err := snapshots.NewSnapshotsClient(c.Conn()).Cleanup(ctx, &snapshots.CleanupRequest{Snapshotter: s.name(ctx, c)})
-	return err
+	for _, name := range s.names(ctx, c) {
+		if _, err := snapshots.NewSnapshotsClient(c.Conn()).Cleanup(ctx, &snapshots.CleanupRequest{Snapshotter: name}); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func (s snapshotters) diffCommand() *cobra.Command {
@@ -297,8 +373,8 @@ func (s snapshotters) diffCommand() *cobra.Command {
 // diff compares a snapshot with its parent, of which it makes a view for that
 // time.
 func (s snapshotters) diff(ctx context.Context, c *client.Client, key, mediaType string) (*types.Descriptor, error) {
-	name, api := s.name(ctx, c), snapshots.NewSnapshotsClient(c.Conn())
-	info, err := api.Stat(ctx, &snapshots.StatSnapshotRequest{Snapshotter: name, Key: key})
+	api := snapshots.NewSnapshotsClient(c.Conn())
+	name, info, err := s.find(ctx, c, key)
 	if err != nil {
 		return nil, err
 	}
@@ -310,13 +386,13 @@ func (s snapshotters) diff(ctx context.Context, c *client.Client, key, mediaType
 		}
 		return r.GetMounts(), drop, err
 	}
-	left, drop, err := view(info.Info.Parent)
+	left, drop, err := view(info.Parent)
 	if err != nil {
 		return nil, err
 	}
 	defer drop()
 	var right []*types.Mount
-	if info.Info.Kind == snapshots.Kind_COMMITTED {
+	if info.Kind == snapshots.Kind_COMMITTED {
 		var drop func()
 		if right, drop, err = view(key); err != nil {
 			return nil, err

@@ -132,11 +132,11 @@ func (s *stream) sendAll(ctx context.Context, r io.Reader) error {
 }
 
 // receiveAll writes the data messages of the stream to w until the daemon
-// closes it.
-func (s *stream) receiveAll(w io.Writer) error {
+// closes it, or ended says that no more are to come.
+func (s *stream) receiveAll(w io.Writer, ended func() bool) error {
 	defer s.close()
 	left := 0
-	for {
+	for !ended() {
 		if left < window {
 			if err := s.send(&transfer.WindowUpdate{Update: window}); err != nil && !errors.Is(err, io.EOF) {
 				return err
@@ -163,4 +163,5 @@ func (s *stream) receiveAll(w io.Writer) error {
 		}
 		left -= n
 	}
+	return nil
 }

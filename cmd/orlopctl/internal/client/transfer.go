@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 
 	transferapi "github.com/containerd/containerd/api/services/transfer/v1"
 	"github.com/containerd/containerd/api/types"
@@ -98,7 +99,8 @@ func (c *Client) registry(ctx context.Context, ref string, o Registry) (*transfe
 
 // ImportOptions say how an archive becomes images.
 type ImportOptions struct {
-	// Prefix names images that the archive has no whole name for.
+	// Prefix names images that the archive has no whole name for; default:
+	// import-<date>.
 	Prefix string
 	// Platforms to keep; empty is all in the archive.
 	Platforms []string
@@ -110,9 +112,12 @@ type ImportOptions struct {
 
 // Import reads an OCI or Docker archive.
 func (c *Client) Import(ctx context.Context, r io.Reader, o ImportOptions, p Progress) error {
-	store := &transfer.ImageStore{}
-	if o.Prefix != "" {
-		store.ExtraReferences = []*transfer.ImageReference{{Name: o.Prefix, IsPrefix: true, AllowOverwrite: true}}
+	prefix := o.Prefix
+	if prefix == "" {
+		prefix = "import-" + time.Now().Format(time.DateOnly)
+	}
+	store := &transfer.ImageStore{
+		ExtraReferences: []*transfer.ImageReference{{Name: prefix, IsPrefix: true, AllowOverwrite: true}},
 	}
 	for _, name := range o.Platforms {
 		store.Platforms = append(store.Platforms, Platform(name))
@@ -147,12 +152,19 @@ func (c *Client) Export(ctx context.Context, w io.Writer, name string, platforms
 	}
 	defer s.end()
 	stream.Stream = s.id
+	end := &tarEnd{w: w}
 	received := make(chan error, 1)
-	go func() { received <- s.receiveAll(w) }()
+	go func() { received <- s.receiveAll(end, end.ended) }()
 	if err := c.transfer(ctx, &transfer.ImageStore{Name: name}, stream, p); err != nil {
 		return err
 	}
-	return <-received
+	if err := <-received; err != nil {
+		return err
+	}
+	if !end.ended() {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
 }
 
 // transfer makes the call, with a stream of progress beside it.
