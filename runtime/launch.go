@@ -47,7 +47,9 @@ func (c *child) launch(clone table.Clone, first table.Ref) error {
 	run := func() {
 		c.err = c.plan.t.Run(clone, first)
 		if c.shared || c.err != nil {
-			unix.Shutdown(c.far, unix.SHUT_RDWR) // whoever reads shall stop
+			// Whoever reads shall stop. Our own end is open until done is closed,
+			// the other may have been closed and its number be another file's.
+			unix.Shutdown(c.sock, unix.SHUT_RDWR)
 		}
 		c.closeFar()
 		if !c.shared && c.err == nil {
@@ -135,9 +137,9 @@ func (c *child) kill(inner bool) {
 // release frees everything once the child walks no more.
 func (c *child) release() {
 	c.closeFar()
+	<-c.done
 	unix.Close(c.sock)
 	c.plan.close()
-	<-c.done
 	c.plan.t.Free()
 }
 
