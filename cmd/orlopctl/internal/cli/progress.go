@@ -130,6 +130,9 @@ func (b *board) draw() {
 // line shows a step: its name, what happens to it, and how far that is.
 func (s *step) line() string {
 	name := printable(s.name)
+	if name == "" {
+		return printable(s.event)
+	}
 	if alg, hex, ok := strings.Cut(name, ":"); ok && len(hex) == 64 {
 		name = alg + ":" + hex[:12]
 	}

@@ -28,12 +28,11 @@ type containerFlags struct {
 
 // processFlags are those of run, create and exec.
 type processFlags struct {
-	env         []string
-	cwd, user   string
-	tty, stdin  bool
-	detach      bool
-	log         string
-	interactive bool // not for create
+	env        []string
+	cwd, user  string
+	tty, stdin bool
+	detach     bool
+	log        string
 }
 
 func (f *containerFlags) register(fs *pflag.FlagSet) {
@@ -77,17 +76,22 @@ func (p *processFlags) register(fs *pflag.FlagSet, run bool) {
 	fs.BoolVarP(&p.tty, "tty", "t", false, "give the process a terminal")
 	if run {
 		fs.BoolVarP(&p.stdin, "interactive", "i", false, "pass the standard input on")
-		fs.BoolVarP(&p.detach, "detach", "d", false, "don't wait for the process")
+		fs.BoolVarP(&p.detach, "detach", "d", false, "don't wait for the process; with -i or -t it can be attached to")
 		fs.StringVar(&p.log, "log", "", "URI that takes the output, such as file:///var/log/x")
 	}
 }
 
-// io connects the process with this program.
-func (p *processFlags) io(a *app) client.IO {
-	return client.IO{
+// io connects the process with this program. A detached one with -i or -t can be
+// attached to by the container's name.
+func (p *processFlags) io(a *app, id string) client.IO {
+	o := client.IO{
 		Stdin: a.in, Stdout: a.out, Stderr: a.err, Interactive: p.stdin, Terminal: p.tty,
 		Log: p.log, Detached: p.detach,
 	}
+	if p.stdin || p.tty {
+		o.Keep = id
+	}
+	return o
 }
 
 func (p *processFlags) variables() []string {
@@ -310,7 +314,7 @@ func (a *app) runCommand() *cobra.Command {
 		if *rm && (p.detach || p.log != "") {
 			return fmt.Errorf("--rm needs somebody who waits; it goes with neither --detach nor --log")
 		}
-		return a.run(ctx, c, o, p.io(a), *rm)
+		return a.run(ctx, c, o, p.io(a, o.ID), *rm)
 	})
 	return cmd
 }

@@ -131,11 +131,12 @@ func (a *app) startCommand() *cobra.Command {
 			}
 			rootfs = m.Mounts
 		}
-		proc, err := c.StartTask(ctx, args[0], rootfs, p.io(a))
+		streams := p.io(a, args[0])
+		proc, err := c.StartTask(ctx, args[0], rootfs, streams)
 		if err != nil {
 			return err
 		}
-		return a.attach(ctx, proc, p.io(a), true)
+		return a.attach(ctx, proc, streams, true)
 	})
 	return cmd
 }
@@ -179,25 +180,26 @@ func (a *app) execCommand() *cobra.Command {
 		if name == "" {
 			name = "e" + newID()[1:]
 		}
-		proc, err := c.Exec(ctx, args[0], name, process, p.io(a))
+		streams := p.io(a, "")
+		proc, err := c.Exec(ctx, args[0], name, process, streams)
 		if err != nil {
 			return err
 		}
-		return a.attach(ctx, proc, p.io(a), true)
+		return a.attach(ctx, proc, streams, true)
 	})
 	return cmd
 }
 
 func (a *app) attachCommand() *cobra.Command {
 	var p processFlags
-	cmd := a.command("attach CONTAINER", "Connect to the streams of a running task", "  orlopctl tasks attach web", 1, 1, nil)
+	cmd := a.command("attach CONTAINER", "Connect to the streams of a running task", "  orlopctl run -dit --id box busybox\n  orlopctl tasks attach -i box", 1, 1, nil)
 	cmd.Flags().BoolVarP(&p.stdin, "interactive", "i", false, "pass the standard input on")
 	a.process(cmd, func(ctx context.Context, c *client.Client, args []string) error {
-		proc, err := c.Reattach(ctx, args[0], p.io(a))
+		proc, err := c.Reattach(ctx, args[0], p.io(a, ""))
 		if err != nil {
 			return err
 		}
-		return a.attach(ctx, proc, p.io(a), false)
+		return a.attach(ctx, proc, client.IO{}, false)
 	})
 	return cmd
 }

@@ -81,7 +81,7 @@ func startError(err error) error {
 // StartTask makes a container's task and starts it. If it can't be started,
 // nothing stays of it.
 func (c *Client) StartTask(ctx context.Context, id string, rootfs []*types.Mount, o IO) (*Process, error) {
-	s, err := newStreams(o)
+	s, err := c.newStreams(o)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (c *Client) Exec(ctx context.Context, id, exec string, process *specs.Proce
 	if err != nil {
 		return nil, err
 	}
-	s, err := newStreams(o)
+	s, err := c.newStreams(o)
 	if err != nil {
 		return nil, err
 	}

@@ -236,6 +236,7 @@ func (c *Client) RemoveContainer(ctx context.Context, id string, force, keepSnap
 	if _, err := api.Delete(ctx, &containers.DeleteContainerRequest{ID: id}); err != nil {
 		return err
 	}
+	os.RemoveAll(c.keepDir(id)) // fifos that were kept to attach to
 	if r.Container.SnapshotKey == "" || keepSnapshot {
 		return nil
 	}

@@ -32,6 +32,15 @@ type IO struct {
 	Log string
 	// Detached leaves the streams unconnected.
 	Detached bool
+	// Keep names the container whose fifos stay for others to attach to, if it
+	// is detached. What it writes waits for them, and it waits when a fifo is
+	// full.
+	Keep string
+}
+
+// keepDir is the folder of fifos that stay until their container is removed.
+func (c *Client) keepDir(id string) string {
+	return filepath.Join(fifoDirs[0], c.Namespace, id)
 }
 
 // fifoDirs are where fifos may be, best first.
@@ -51,8 +60,11 @@ type streams struct {
 
 // newStreams makes the fifos, and opens the ends to read from, so that a shim
 // that opens the others never waits.
-func newStreams(o IO) (*streams, error) {
+func (c *Client) newStreams(o IO) (*streams, error) {
 	s := &streams{io: o, restore: func() {}}
+	if o.Detached && o.Keep != "" {
+		return s, s.keep(c.keepDir(o.Keep))
+	}
 	if o.Log != "" {
 		s.out, s.err = o.Log, o.Log
 		return s, nil
@@ -65,6 +77,26 @@ func newStreams(o IO) (*streams, error) {
 		return nil, fmt.Errorf("streams: %w", err)
 	}
 	return s, nil
+}
+
+// keep makes fifos that nobody here opens.
+func (s *streams) keep(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("streams: %w", err)
+	}
+	s.in, s.out, s.err = filepath.Join(dir, "stdin"), filepath.Join(dir, "stdout"), filepath.Join(dir, "stderr")
+	if s.io.Terminal {
+		s.err = ""
+	}
+	for _, path := range []string{s.in, s.out, s.err} {
+		if path == "" {
+			continue
+		}
+		if err := unix.Mkfifo(path, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("streams: mkfifo %s: %w", path, err)
+		}
+	}
+	return nil
 }
 
 func (s *streams) make() error {
