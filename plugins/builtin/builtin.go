@@ -18,6 +18,7 @@ type Daemon struct {
 func Register(r *plugins.Registry, d *Daemon) {
 	content(r)
 	events(r)
+	erofs(r)
 	overlayfs(r)
 	native(r)
 	bolt(r)

@@ -3,10 +3,13 @@ package builtin
 import (
 	"context"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/plugins/graph"
 	"github.com/orlop/orlop/plugins/kinds"
 	"github.com/orlop/orlop/snapshotters"
+	erofsimg "github.com/orlop/orlop/snapshotters/erofs"
 	nativefs "github.com/orlop/orlop/snapshotters/native"
 	overlay "github.com/orlop/orlop/snapshotters/overlayfs"
 )
@@ -15,8 +18,22 @@ func overlayfs(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Snapshotter, "overlayfs", func(s *plugins.Scope) plugins.Build[snapshotters.Driver] {
 		cfg := plugins.Config(s, overlay.Config{})
 		root := describe(s)
-		s.Capabilities("rebase", "remap-ids")
 		return func(context.Context) (snapshotters.Driver, error) { return overlay.Open(root, *cfg) }
+	})
+}
+
+func erofs(r *plugins.Registry) {
+	plugins.Provide(r, kinds.Snapshotter, "erofs", func(s *plugins.Scope) plugins.Build[snapshotters.Driver] {
+		cfg := plugins.Config(s, erofsimg.Config{})
+		root := describe(s)
+		s.Capabilities("rebase")
+		return func(context.Context) (snapshotters.Driver, error) {
+			d, err := erofsimg.Open(root, *cfg)
+			if errdefs.IsNotImplemented(err) {
+				return nil, plugins.Skip(err.Error())
+			}
+			return d, err
+		}
 	})
 }
 

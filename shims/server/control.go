@@ -21,13 +21,17 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// runtimeRoot is where runtimes keep the states of a namespace's containers.
-const runtimeRoot = "/run/orlop/runtime"
+// runtimeRoot is where the runtime keeps the states of a namespace's containers:
+// beside the folders of bundles, <state>/<plugin>/<namespace>/<id>, so that two
+// daemons on one host don't meet.
+func runtimeRoot(bundle, namespace string) string {
+	return filepath.Join(bundle, "..", "..", "..", "runtime", namespace)
+}
 
 // newCommand chooses the runtime program: the one that the options name, else
 // the first of ours, runc and crun that is there.
-func newCommand(opts *anypb.Any, namespace string, r *reaper) (*command, error) {
-	c := &command{root: filepath.Join(runtimeRoot, namespace), reaper: r}
+func newCommand(opts *anypb.Any, namespace, bundle string, r *reaper) (*command, error) {
+	c := &command{root: runtimeRoot(bundle, namespace), reaper: r}
 	if opts != nil && opts.TypeUrl != "" {
 		v, err := typeurl.UnmarshalAny(opts)
 		if err != nil {
@@ -48,16 +52,22 @@ func newCommand(opts *anypb.Any, namespace string, r *reaper) (*command, error) 
 	return c, os.MkdirAll(c.root, 0o700)
 }
 
+// findRuntime takes the first runtime program that is there; the options of a
+// container name another, such as orlop-runtime, which stands beside the shim.
 func findRuntime() string {
-	for _, name := range []string{"runc", "crun"} {
-		for _, dir := range filepath.SplitList(os.Getenv("PATH") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") {
+	dirs := filepath.SplitList(os.Getenv("PATH") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	if self, err := os.Executable(); err == nil {
+		dirs = append([]string{filepath.Dir(self)}, dirs...)
+	}
+	for _, name := range []string{"runc", "crun", "orlop-runtime"} {
+		for _, dir := range dirs {
 			path := filepath.Join(dir, name)
 			if fi, err := os.Stat(path); err == nil && fi.Mode()&0o111 != 0 {
 				return path
 			}
 		}
 	}
-	return "runc"
+	return "orlop-runtime"
 }
 
 // Pause stops all processes of a container.
@@ -232,7 +242,7 @@ func Remove(ctx context.Context, namespace, id, bundle string) error {
 	if err != nil {
 		return err
 	}
-	cmd, err := newCommand(nil, namespace, r)
+	cmd, err := newCommand(nil, namespace, bundle, r)
 	if err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ func (s *Service) Create(ctx context.Context, r *wire.CreateTaskRequest) (*wire.
 }
 
 func (s *Service) newContainer(r *wire.CreateTaskRequest) (*container, error) {
-	cmd, err := newCommand(r.Options, s.namespace, s.reaper)
+	cmd, err := newCommand(r.Options, s.namespace, r.Bundle, s.reaper)
 	if err != nil {
 		return nil, err
 	}

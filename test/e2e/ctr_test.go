@@ -18,7 +18,7 @@ func expect(t *testing.T, got, want string) {
 // Debian's ctr, which knows nothing of Orlop, pulls and runs by every snapshotter.
 func TestCtrRuns(t *testing.T) {
 	r := New(t)
-	for _, ss := range []string{"overlayfs", "native"} {
+	for _, ss := range []string{"overlayfs", "native", "erofs"} {
 		t.Run(ss, func(t *testing.T) {
 			r.Ctr("image", "pull", "--plain-http", "--snapshotter", ss, r.Image)
 			out := r.Ctr("run", "--rm", "--snapshotter", ss, r.Image, "one-"+ss, "/bin/sh", "-c", "cat /hello; ls /etc; id")

@@ -119,6 +119,12 @@ func (r *Rig) close() {
 			for _, id := range strings.Fields(r.out("ctr", "-a", r.Socket(), "-n", ns, "t", "ls", "-q")) {
 				r.out("ctr", "-a", r.Socket(), "-n", ns, "t", "rm", "-f", id)
 			}
+			for _, id := range strings.Fields(r.out("ctr", "-a", r.Socket(), "-n", ns, "c", "ls", "-q")) {
+				r.out("ctr", "-a", r.Socket(), "-n", ns, "c", "rm", id)
+			}
+			for _, name := range strings.Fields(r.out("ctr", "-a", r.Socket(), "-n", ns, "i", "ls", "-q")) {
+				r.out("ctr", "-a", r.Socket(), "-n", ns, "i", "rm", "--sync", name)
+			}
 		}
 		r.Stop(syscall.SIGTERM)
 	}
@@ -155,7 +161,7 @@ func (r *Rig) out(name string, args ...string) string {
 // Run runs a program with a time limit and returns what it printed and its exit code.
 func (r *Rig) Run(stdin, name string, args ...string) (string, int) {
 	r.t.Helper()
-	cmd := exec.Command("timeout", append([]string{"60", name}, args...)...)
+	cmd := exec.Command("timeout", append([]string{"-s", "KILL", "60", name}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
