@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 
@@ -13,8 +15,8 @@ import (
 // ingestChunk is the size of messages when content is written.
 const ingestChunk = 1 << 20
 
-// Ingest stores what r yields and returns its digest. A ref that was begun
-// before is begun again. Total is the size if it is known, expected the digest.
+// Ingest stores what r yields and returns its digest; that it is stored already
+// is no error. Total is the size if it is known, expected the digest.
 func (c *Client) Ingest(ctx context.Context, ref string, r io.Reader, total int64, expected string) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -22,7 +24,7 @@ func (c *Client) Ingest(ctx context.Context, ref string, r io.Reader, total int6
 	if err != nil {
 		return "", err
 	}
-	offset := int64(0)
+	offset, sum := int64(0), sha256.New()
 	buf := make([]byte, ingestChunk)
 	for {
 		n, err := io.ReadFull(r, buf)
@@ -32,6 +34,7 @@ func (c *Client) Ingest(ctx context.Context, ref string, r io.Reader, total int6
 				return "", err
 			}
 			offset += int64(n)
+			sum.Write(buf[:n])
 		}
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			break
@@ -43,8 +46,9 @@ func (c *Client) Ingest(ctx context.Context, ref string, r io.Reader, total int6
 	answer, err := roundTrip(w, &content.WriteContentRequest{
 		Action: content.WriteAction_COMMIT, Ref: ref, Total: offset, Offset: offset, Expected: expected,
 	})
-	if status.Code(err) == codes.AlreadyExists && expected != "" {
-		return expected, nil
+	own := "sha256:" + hex.EncodeToString(sum.Sum(nil))
+	if status.Code(err) == codes.AlreadyExists && (expected == "" || expected == own) {
+		return own, nil
 	}
 	return answer.GetDigest(), err
 }
