@@ -202,6 +202,15 @@ func (b *build) addJoins() error {
 		if err := b.joinAll(); err != nil {
 			return err
 		}
+		if b.joins(specs.PIDNamespace) {
+			// For the process cloned below; this one stays where its view of
+			// process ids is ours.
+			pids, err := b.openNamespace(specs.PIDNamespace)
+			if err != nil {
+				return err
+			}
+			t.Add("join pid namespace", unix.SYS_SETNS, pids, unix.CLONE_NEWPID)
+		}
 		t.Add("join user namespace", unix.SYS_SETNS, fd, unix.CLONE_NEWUSER)
 		b.becomeRoot()
 		b.cloneInner()

@@ -243,8 +243,7 @@ func (cr *creation) write(g *program, child *child) (table.Clone, table.Ref, err
 	}
 	if b.joins(specs.UserNamespace) {
 		clone.Flags = 0 // the child clones again, inside
-	}
-	if b.joins(specs.PIDNamespace) {
+	} else if b.joins(specs.PIDNamespace) {
 		if clone.PIDNamespace, err = b.openNamespace(specs.PIDNamespace); err != nil {
 			return clone, 0, err
 		}

@@ -46,7 +46,7 @@ func fsmount(fstype, source string, data []string, attrs uint64) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(fs)
-	if source != "" && fstype != "overlay" {
+	if source != "" {
 		if err := unix.FsconfigSetString(fs, "source", source); err != nil {
 			return -1, fsError(fs, "source", err)
 		}

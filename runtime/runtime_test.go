@@ -48,7 +48,7 @@ func newBundle(t testing.TB) string {
 	if err := os.WriteFile(filepath.Join(root, "bin/busybox"), b, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"sh", "true", "cat", "ls", "id", "sleep", "echo", "mount", "tty", "stat", "grep", "kill", "hostname", "touch", "ln", "wc", "env", "pwd", "ps", "dd", "head", "tr", "mknod", "readlink", "sort"} {
+	for _, name := range []string{"sh", "true", "cat", "ls", "id", "sleep", "echo", "mount", "tty", "stat", "grep", "kill", "hostname", "touch", "ln", "wc", "env", "pwd", "ps", "dd", "head", "tr", "mknod", "mkdir", "readlink", "sort"} {
 		os.Link(filepath.Join(root, "bin/busybox"), filepath.Join(root, "bin", name))
 	}
 	os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"), 0o644)
@@ -92,6 +92,11 @@ func testID(t testing.TB) string {
 // runSpec runs a container to its end and returns what it wrote and its exit code.
 func runSpec(t testing.TB, r *runtime.Runtime, bundle string, s *specs.Spec) (string, int) {
 	t.Helper()
+	return runSpecAs(t, r, bundle, s, testID(t))
+}
+
+func runSpecAs(t testing.TB, r *runtime.Runtime, bundle string, s *specs.Spec, id string) (string, int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	out, err := os.CreateTemp(t.TempDir(), "out")
@@ -99,7 +104,7 @@ func runSpec(t testing.TB, r *runtime.Runtime, bundle string, s *specs.Spec) (st
 		t.Fatal(err)
 	}
 	defer out.Close()
-	c, err := r.Create(ctx, runtime.CreateConfig{ID: testID(t), Bundle: bundle, Spec: s, Stdout: out, Stderr: out})
+	c, err := r.Create(ctx, runtime.CreateConfig{ID: id, Bundle: bundle, Spec: s, Stdout: out, Stderr: out})
 	if err != nil {
 		t.Fatal(err)
 	}
