@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -69,6 +70,9 @@ var nouns = []noun{
 // Main runs the command line and returns the exit code: a process's own for run
 // and exec, 125 for our errors there, 1 elsewhere.
 func Main(args []string, in io.Reader, out, errw io.Writer) int {
+	// Most runs end before a first collection would pay.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(maxGarbage)
 	a := &app{in: in, out: out, err: errw}
 	ctx, stop := a.context(args)
 	defer stop()
@@ -84,6 +88,9 @@ func Main(args []string, in io.Reader, out, errw io.Writer) int {
 	}
 	return a.code
 }
+
+// maxGarbage is the memory from which on the garbage collector works.
+const maxGarbage = 64 << 20
 
 // errSilent ends a command whose exit code says everything.
 var errSilent = errors.New("")

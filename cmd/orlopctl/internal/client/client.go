@@ -51,7 +51,7 @@ func New(address, namespace string) (*Client, error) {
 	}
 	// The passthrough scheme avoids the name resolver, and the dialler the
 	// parsing of a unix target; no proxy and no service config are looked up.
-	conn, err := grpc.NewClient("passthrough:///"+path,
+	conn, err := grpc.NewClient("passthrough:///"+path, append(tracing(),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority("localhost"),
 		grpc.WithContextDialer(func(ctx context.Context, path string) (net.Conn, error) {
@@ -62,7 +62,7 @@ func New(address, namespace string) (*Client, error) {
 		grpc.WithNoProxy(),
 		grpc.WithIdleTimeout(0),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("address %s: %w", address, err)
 	}

@@ -88,12 +88,17 @@ func (c *Client) Image(ctx context.Context, name, platform string) (*Image, erro
 	if err != nil {
 		return nil, err
 	}
+	return c.details(ctx, record, platform)
+}
+
+// details reads the manifest and config of an image.
+func (c *Client) details(ctx context.Context, record *images.Image, platform string) (*Image, error) {
 	img := &Image{Name: record.Name, Target: record.Target}
 	if err := c.manifest(ctx, img, platform); err != nil {
 		return nil, fmt.Errorf("image %s: %w", record.Name, err)
 	}
 	config := img.Manifest.Config.Digest.String()
-	err = both(func() error {
+	err := both(func() error {
 		data, err := c.ReadBlob(ctx, config)
 		if err != nil {
 			return err
