@@ -163,15 +163,16 @@ func (cr *creation) makeGroup() error {
 		return fmt.Errorf("control group: %w", err)
 	}
 	cr.b.group = g
-	if spec.Linux.Resources == nil {
-		spec.Linux.Resources = &specs.LinuxResources{}
+	limits := spec.Linux.Resources
+	if limits == nil {
+		limits = &specs.LinuxResources{}
 	}
-	warnings, err := g.Apply(spec.Linux.Resources)
+	warnings, err := g.Apply(limits)
 	cr.r.warn(cr.cfg.ID, warnings)
 	if err != nil {
 		return fmt.Errorf("limits: %w", err)
 	}
-	warnings, err = g.ApplyDevices(spec.Linux.Resources.Devices)
+	warnings, err = g.ApplyDevices(limits.Devices)
 	cr.r.warn(cr.cfg.ID, warnings)
 	return err
 }
@@ -406,7 +407,6 @@ func (cr *creation) created() (*Container, error) {
 	c.mu.Lock()
 	c.pending = cr.child
 	c.mu.Unlock()
-	cr.child.plan = cr.b.plan
 	return c, nil
 }
 
