@@ -8,11 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // applyV2 sets limits in the unified hierarchy.
@@ -143,87 +139,4 @@ func Weight(shares uint64) uint64 {
 	shares = min(max(shares, 2), 262144)
 	l := math.Log2(float64(shares))
 	return uint64(math.Ceil(math.Pow(10, (l*l+125*l)/612-7.0/34)))
-}
-
-// devicesV2 attaches a program that allows the listed devices.
-func (g *Group) devicesV2(rules []specs.LinuxDeviceCgroup, open bool) (warnings []string, err error) {
-	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.CGroupDevice, License: "Apache-2.0", Instructions: deviceProgram(rules, open),
-	})
-	if err != nil {
-		return []string{fmt.Sprintf("device rules: %v", err)}, nil
-	}
-	defer prog.Close()
-	dir, err := os.OpenFile(g.V2, unix.O_DIRECTORY|unix.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	err = link.RawAttachProgram(link.RawAttachProgramOptions{
-		Target: int(dir.Fd()), Program: prog, Attach: ebpf.AttachCGroupDevice, Flags: unix.BPF_F_ALLOW_MULTI,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("device rules: %w", err)
-	}
-	return nil, nil
-}
-
-// deviceProgram tries the rules from the last to the first; the first that
-// matches decides.
-func deviceProgram(rules []specs.LinuxDeviceCgroup, open bool) asm.Instructions {
-	// struct bpf_cgroup_dev_ctx { u32 access_type, major, minor }: the low half
-	// of access_type is the device type, the high half the access.
-	out := asm.Instructions{
-		asm.LoadMem(asm.R2, asm.R1, 0, asm.Word), asm.And.Imm32(asm.R2, 0xffff),
-		asm.LoadMem(asm.R3, asm.R1, 0, asm.Word), asm.RSh.Imm32(asm.R3, 16),
-		asm.LoadMem(asm.R4, asm.R1, 4, asm.Word), asm.LoadMem(asm.R5, asm.R1, 8, asm.Word),
-	}
-	for i := len(rules) - 1; i >= 0; i-- {
-		d := rules[i]
-		next := fmt.Sprintf("rule-%d", i)
-		var body asm.Instructions
-		switch d.Type {
-		case "b":
-			body = append(body, asm.JNE.Imm(asm.R2, unix.BPF_DEVCG_DEV_BLOCK, next))
-		case "c":
-			body = append(body, asm.JNE.Imm(asm.R2, unix.BPF_DEVCG_DEV_CHAR, next))
-		}
-		if bits := accessBits(d.Access); bits != 7 {
-			body = append(body, asm.Mov.Reg32(asm.R1, asm.R3), asm.And.Imm32(asm.R1, int32(bits)), asm.JNE.Reg(asm.R1, asm.R3, next))
-		}
-		if d.Major != nil && *d.Major >= 0 {
-			body = append(body, asm.JNE.Imm(asm.R4, int32(*d.Major), next))
-		}
-		if d.Minor != nil && *d.Minor >= 0 {
-			body = append(body, asm.JNE.Imm(asm.R5, int32(*d.Minor), next))
-		}
-		body = append(body, asm.Mov.Imm32(asm.R0, verdict(d.Allow)), asm.Return())
-		if i < len(rules)-1 {
-			body[0] = body[0].WithSymbol(fmt.Sprintf("rule-%d", i+1))
-		}
-		out = append(out, body...)
-	}
-	end := asm.Mov.Imm32(asm.R0, verdict(open))
-	if len(rules) > 0 {
-		end = end.WithSymbol("rule-0")
-	}
-	return append(out, end, asm.Return())
-}
-
-func verdict(allow bool) int32 {
-	if allow {
-		return 1
-	}
-	return 0
-}
-
-func accessBits(s string) int {
-	if s == "" {
-		return 7
-	}
-	bits := 0
-	for _, c := range s {
-		bits |= map[rune]int{'m': unix.BPF_DEVCG_ACC_MKNOD, 'r': unix.BPF_DEVCG_ACC_READ, 'w': unix.BPF_DEVCG_ACC_WRITE}[c]
-	}
-	return bits
 }
