@@ -1,7 +1,7 @@
-// Package shims is the task port: how the daemon and the process that holds a
-// container talk. It is containerd's runtime v2 protocol over ttrpc, task API
+// Package shims is the task port: how the daemon and the process that holds
+// containers talk. It is containerd's runtime v2 protocol over ttrpc, task API
 // version 3 with version 2 beside it; their messages are the same on the wire,
-// so one set of types serves both.
+// so one set of types serves both. Orlop's own shim adds one call, Adopt.
 package shims
 
 import (
@@ -9,12 +9,16 @@ import (
 
 	task "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/ttrpc"
+
+	"github.com/orlop/orlop/core/namespaces"
 )
 
-// Names of the task service in its versions.
+// Names of the task service in its versions, and of the service by which a shim
+// of Orlop adopts the containers of one that has died.
 const (
-	ServiceV2 = "containerd.task.v2.Task"
-	ServiceV3 = "containerd.task.v3.Task"
+	ServiceV2    = "containerd.task.v2.Task"
+	ServiceV3    = "containerd.task.v3.Task"
+	ServiceAdopt = "orlop.shim.v1.Shim"
 )
 
 // Bootstrap is what a shim says when it has started.
@@ -30,13 +34,26 @@ type Client struct {
 	Version int
 }
 
-// Call makes one call.
+// Call makes one call for a container of the context's namespace.
 func (c *Client) Call(ctx context.Context, method string, req, resp any) error {
 	service := ServiceV3
-	if c.Version < 3 {
+	switch {
+	case method == "Adopt":
+		service = ServiceAdopt
+	case c.Version < 3:
 		service = ServiceV2
 	}
+	if ns, ok := namespaces.From(ctx); ok {
+		ctx = ttrpc.WithMetadata(ctx, ttrpc.MD{namespaces.TTRPCHeader: {ns}})
+	}
 	return c.Conn.Call(ctx, service, method, req, resp)
+}
+
+// Service is what a shim of Orlop serves.
+type Service interface {
+	task.TTRPCTaskService
+	// Adopt takes over a container of a shim that has died.
+	Adopt(context.Context, *task.CreateTaskRequest) (*task.CreateTaskResponse, error)
 }
 
 func method[Req, Resp any](fn func(context.Context, *Req) (Resp, error)) ttrpc.Method {
@@ -49,8 +66,8 @@ func method[Req, Resp any](fn func(context.Context, *Req) (Resp, error)) ttrpc.M
 	}
 }
 
-// Serve registers a task service under both versions.
-func Serve(s *ttrpc.Server, svc task.TTRPCTaskService) {
+// Serve registers the task service under both versions, and adoption.
+func Serve(s *ttrpc.Server, svc Service) {
 	desc := &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{
 		"State": method(svc.State), "Create": method(svc.Create), "Start": method(svc.Start),
 		"Delete": method(svc.Delete), "Pids": method(svc.Pids), "Pause": method(svc.Pause),
@@ -61,4 +78,5 @@ func Serve(s *ttrpc.Server, svc task.TTRPCTaskService) {
 	}}
 	s.RegisterService(ServiceV2, desc)
 	s.RegisterService(ServiceV3, desc)
+	s.RegisterService(ServiceAdopt, &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{"Adopt": method(svc.Adopt)}})
 }

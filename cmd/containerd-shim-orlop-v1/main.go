@@ -1,6 +1,7 @@
 // Containerd-shim-orlop-v1 holds containers so that they outlive the daemon. It
 // speaks the runtime v2 protocol: "start" leaves a server behind and says where
-// it listens, "delete" cleans up after a server that died.
+// it listens, "delete" cleans up after a server that died. Orlop's daemon starts
+// the server itself (-socket), ahead of need and for many containers.
 package main
 
 import (
@@ -45,7 +46,7 @@ func run() error {
 	flag.StringVar(&f.id, "id", "", "ID of the container")
 	flag.StringVar(&f.address, "address", "", "the daemon's socket")
 	flag.StringVar(&f.bundle, "bundle", "", "the container's folder")
-	flag.StringVar(&f.socket, "socket", "", "where to listen")
+	flag.StringVar(&f.socket, "socket", "", "serve at this socket, which is descriptor 3")
 	flag.BoolVar(&f.version, "v", false, "print the protocol version")
 	flag.String("publish-binary", "", "unused: events go over ttrpc")
 	flag.Bool("debug", false, "log more")
@@ -64,7 +65,7 @@ func run() error {
 	return errors.New("call it with start, delete or -socket; the daemon does")
 }
 
-// socketDir is where shims listen; only root may look in.
+// socketDir is where single shims listen; only root may look in.
 const socketDir = "/run/orlop/s"
 
 func socketPath(f flags) string {
@@ -110,8 +111,11 @@ func start(f flags) error {
 	return json.NewEncoder(os.Stdout).Encode(shims.Bootstrap{Version: 3, Address: "unix://" + path, Protocol: "ttrpc"})
 }
 
+// serve answers until it is told to stop, or until it holds nothing and nobody
+// has been connected for a while.
 func serve(f flags) error {
-	l, err := net.FileListener(os.NewFile(3, "socket"))
+	boundLog()
+	listener, err := net.FileListener(os.NewFile(3, "socket"))
 	if err != nil {
 		return err
 	}
@@ -119,11 +123,14 @@ func serve(f flags) error {
 	if address == "" {
 		address = f.address + ".ttrpc"
 	}
-	stop := make(chan struct{})
-	svc, err := server.New(f.namespace, address, func() { close(stop) })
-	if err != nil {
-		return err
+	stop := make(chan struct{}, 1)
+	halt := func() {
+		select {
+		case stop <- struct{}{}:
+		default:
+		}
 	}
+	svc := server.New(f.namespace, address, halt)
 	s, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(intercept))
 	if err != nil {
 		return err
@@ -133,9 +140,11 @@ func serve(f flags) error {
 		<-stop
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		s.Shutdown(ctx)
+		if s.Shutdown(ctx) != nil {
+			s.Close()
+		}
 	}()
-	err = s.Serve(context.Background(), l)
+	err = s.Serve(context.Background(), watchIdle(listener, svc, halt))
 	svc.Close()
 	os.Remove(f.socket)
 	if errors.Is(err, ttrpc.ErrServerClosed) {
@@ -152,7 +161,7 @@ func intercept(ctx context.Context, unmarshal ttrpc.Unmarshaler, _ *ttrpc.UnaryS
 // deleteWait bounds the clean-up of one container.
 const deleteWait = 10 * time.Second
 
-// remove cleans up after a dead server. Nobody saw how the container ended.
+// remove cleans up after a dead server.
 func remove(f flags) error {
 	ctx, cancel := context.WithTimeout(context.Background(), deleteWait)
 	defer cancel()
@@ -163,11 +172,12 @@ func remove(f flags) error {
 			return err
 		}
 	}
-	if err := server.Remove(ctx, f.namespace, f.id, bundle); err != nil {
+	code, err := server.Remove(ctx, f.namespace, f.id, bundle)
+	if err != nil {
 		return err
 	}
 	os.Remove(socketPath(f))
-	data, err := proto.Marshal(&task.DeleteResponse{ExitStatus: 137, ExitedAt: timestamppb.Now()})
+	data, err := proto.Marshal(&task.DeleteResponse{ExitStatus: code, ExitedAt: timestamppb.Now()})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package builtin
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/plugins/kinds"
@@ -14,11 +15,11 @@ func tasks(r *plugins.Registry) {
 		s.Required()
 		cfg := plugins.Config(s, manager.DefaultConfig())
 		bus := plugins.One(s, kinds.Events)
-		state := s.State()
+		state, sockets := s.State(), filepath.Join(s.Settings().State, "s")
 		address := doorConfig{}.socket(s.Settings().State, "orlopd.sock").Path
 		s.Platforms(hostPlatform())
 		return func(ctx context.Context) (*manager.Manager, error) {
-			return manager.Open(ctx, *cfg, state, address, bus())
+			return manager.Open(ctx, *cfg, manager.Where{State: state, Sockets: sockets, Address: address}, bus())
 		}
 	})
 	plugins.Provide(r, kinds.Service, "tasks", func(s *plugins.Scope) plugins.Build[grpc.Service] {

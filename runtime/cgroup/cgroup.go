@@ -348,3 +348,25 @@ func removeTree(dir string) error {
 	}
 	return &os.PathError{Op: "rmdir", Path: dir, Err: err}
 }
+
+// Of finds the group that a process is in, where another runtime has made it.
+func (h *Host) Of(pid int) (*Group, error) {
+	paths, err := ownPaths(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return nil, err
+	}
+	g := &Group{Unified: h.Unified()}
+	for _, v := range h.V1 {
+		if path, ok := paths[v.Controllers[0]]; ok {
+			g.V1 = append(g.V1, Hierarchy{Dir: filepath.Join(v.Dir, path), Controllers: v.Controllers})
+			g.Path = path
+		}
+	}
+	if path, ok := paths[""]; ok && h.V2 != "" {
+		g.V2 = filepath.Join(h.V2, path)
+		if g.Unified {
+			g.Path = path
+		}
+	}
+	return g, nil
+}

@@ -1,9 +1,23 @@
 // Package manager starts shims, finds them again after a restart of the daemon,
-// and cleans up after those that died.
+// lets others adopt the containers of those that died, and cleans up.
 //
-// A container's folder is <state>/<namespace>/<id> (the bundle): config.json,
-// rootfs and bootstrap.json, which says where its shim listens. It is removed
-// when the task is deleted; what a crash leaves is found at the next start.
+// # Files
+//
+// A container's folder is <state>/<plugin>/<namespace>/<id> (the bundle):
+// config.json, rootfs and bootstrap.json, which says where its shim listens. It is
+// removed when the task is deleted; what a crash leaves is found at the next start.
+// Shims of Orlop that hold many containers listen in <state>/s.
+//
+// # Shims
+//
+// A group is a shim of Orlop with room for more containers. One is started ahead of
+// need, the next when it is half full. A container that chose a runtime program or
+// another shim has a shim of its own.
+//
+// # Locks
+//
+// Manager.placing is held while a group is chosen or started, Manager.mu guards the
+// maps and counts, Task.mu a task's shim; they are taken in that order.
 package manager
 
 import (
@@ -16,41 +30,33 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/events"
-	task "github.com/containerd/containerd/api/runtime/task/v3"
+	wire "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/log"
-	"google.golang.org/protobuf/types/known/emptypb"
+	"github.com/containerd/typeurl/v2"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/orlop/orlop/core/event"
 	"github.com/orlop/orlop/core/namespaces"
 )
 
-// Config says how to find shims.
-type Config struct {
-	// Runtimes maps runtime names to shim programs. A name that isn't listed is
-	// turned into a program's name: io.containerd.runc.v2 is containerd-shim-runc-v2.
-	Runtimes map[string]string `toml:"runtimes"`
-}
-
-// DefaultConfig lets the name that clients use by default mean Orlop's shim.
-func DefaultConfig() Config {
-	return Config{Runtimes: map[string]string{
-		"io.containerd.orlop.v1": "containerd-shim-orlop-v1",
-		"io.containerd.runc.v2":  "containerd-shim-orlop-v1",
-	}}
-}
-
 // Manager holds the connections to all shims. It is safe for concurrent use.
 type Manager struct {
 	cfg     Config
 	state   string // folder of bundles
+	sockets string // folder of the sockets of groups
 	address string // the daemon's socket, told to shims
 	events  event.Publisher
 
-	mu    sync.Mutex
-	shims map[key]*Shim
+	placing sync.Mutex
+	mu      sync.Mutex
+	closed  bool
+	tasks   map[key]*Task
+	group   *shim // takes the next containers; nil at first
+	next    *shim // is ready to follow it, or nil
+	stocks  sync.WaitGroup
 }
 
 type key struct{ namespace, id string }
@@ -62,139 +68,62 @@ const (
 	loadWait  = 3 * time.Second
 )
 
-// Open finds the shims of an earlier run; dead ones are cleaned up.
-func Open(ctx context.Context, cfg Config, state, address string, bus event.Publisher) (*Manager, error) {
-	m := &Manager{cfg: cfg, state: state, address: address, events: bus, shims: map[key]*Shim{}}
-	if err := os.MkdirAll(state, 0o700); err != nil {
+// Where says where a manager keeps things and whom its shims report to.
+type Where struct {
+	State   string // folder of bundles
+	Sockets string // folder of sockets; its path must be short
+	Address string // the daemon's socket
+}
+
+// Open finds the shims of an earlier run; the containers of dead ones are adopted.
+func Open(ctx context.Context, cfg Config, at Where, bus event.Publisher) (*Manager, error) {
+	m := &Manager{cfg: cfg, state: at.State, sockets: at.Sockets, address: at.Address, events: bus, tasks: map[key]*Task{}}
+	for _, dir := range []string{m.state, m.sockets} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.load(ctx); err != nil {
 		return nil, err
 	}
-	bundles, err := filepath.Glob(filepath.Join(state, "*", "*"))
-	if err != nil {
-		return nil, err
-	}
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, 16)
-	for _, bundle := range bundles {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			m.load(ctx, bundle)
-		})
-	}
-	wg.Wait()
+	m.stocks.Go(m.stock)
 	return m, nil
 }
 
-// load connects to the shim of a bundle, or cleans up after it.
-func (m *Manager) load(ctx context.Context, bundle string) {
-	k := key{filepath.Base(filepath.Dir(bundle)), filepath.Base(bundle)}
-	ctx, cancel := context.WithTimeout(namespaces.With(ctx, k.namespace), loadWait+startWait)
-	defer cancel()
-	s, err := m.connect(ctx, k, bundle)
-	if err == nil {
-		m.add(s)
-		return
-	}
-	log.G(ctx).WithError(err).Warnf("the shim of container %s/%s is gone, cleaning up", k.namespace, k.id)
-	m.cleanUp(ctx, k, bundle, 0)
-}
-
-func (m *Manager) connect(ctx context.Context, k key, bundle string) (*Shim, error) {
-	b, binary, err := readBootstrap(bundle)
-	if err != nil {
-		return nil, err
-	}
-	s, err := dial(k, bundle, binary, b)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, loadWait)
-	defer cancel()
-	if err := s.Call(ctx, "Connect", &task.ConnectRequest{ID: k.id}, &task.ConnectResponse{}); err != nil {
-		s.Conn.Close()
-		return nil, err
-	}
-	return s, nil
-}
-
-// add keeps a shim and watches for its death.
-func (m *Manager) add(s *Shim) {
-	m.mu.Lock()
-	m.shims[s.key] = s
-	m.mu.Unlock()
-	go func() {
-		<-s.closed
-		m.died(s)
-	}()
-}
-
-// died cleans up after a shim that went without being deleted.
-func (m *Manager) died(s *Shim) {
-	m.mu.Lock()
-	current := m.shims[s.key] == s
-	delete(m.shims, s.key)
-	m.mu.Unlock()
-	if !current {
-		return
-	}
-	ctx, cancel := context.WithTimeout(namespaces.With(context.Background(), s.key.namespace), startWait)
-	defer cancel()
-	log.G(ctx).Warnf("the shim of container %s/%s died, cleaning up", s.key.namespace, s.key.id)
-	m.cleanUp(ctx, s.key, s.Bundle, s.initPid())
-}
-
-// cleanUp removes what a dead shim left and tells of its container's end.
-func (m *Manager) cleanUp(ctx context.Context, k key, bundle string, pid uint32) {
-	_, binary, _ := readBootstrap(bundle)
-	exit, err := m.deleteBinary(ctx, k, bundle, binary)
-	if err != nil {
-		log.G(ctx).WithError(err).Warnf("clean up after container %s/%s", k.namespace, k.id)
-	}
-	if err := os.RemoveAll(bundle); err != nil {
-		log.G(ctx).WithError(err).Warn("bundle")
-	}
-	err = errors.Join(
-		m.events.Publish(ctx, "/tasks/exit", &events.TaskExit{ContainerID: k.id, ID: k.id, Pid: pid, ExitStatus: exit, ExitedAt: timestamppb.Now()}),
-		m.events.Publish(ctx, "/tasks/delete", &events.TaskDelete{ContainerID: k.id, Pid: pid, ExitStatus: exit, ExitedAt: timestamppb.Now()}))
-	if err != nil {
-		log.G(ctx).WithError(err).Warn("event")
-	}
-}
-
-// Get returns the shim of a container.
-func (m *Manager) Get(ctx context.Context, id string) (*Shim, error) {
+// Get returns the task of a container.
+func (m *Manager) Get(ctx context.Context, id string) (*Task, error) {
 	ns, err := namespaces.Required(ctx)
 	if err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s, ok := m.shims[key{ns, id}]
+	t, ok := m.tasks[key{ns, id}]
 	if !ok {
 		return nil, fmt.Errorf("task of container %q: %w", id, errdefs.ErrNotFound)
 	}
-	return s, nil
+	return t, nil
 }
 
-// List returns the shims of the context's namespace.
-func (m *Manager) List(ctx context.Context) ([]*Shim, error) {
+// List returns the tasks of the context's namespace.
+func (m *Manager) List(ctx context.Context) ([]*Task, error) {
 	ns, err := namespaces.Required(ctx)
 	if err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var out []*Shim
-	for k, s := range m.shims {
+	var out []*Task
+	for k, t := range m.tasks {
 		if k.namespace == ns {
-			out = append(out, s)
+			out = append(out, t)
 		}
 	}
 	return out, nil
 }
 
-// Create starts a shim and makes the task in it. Spec is the OCI runtime spec.
-func (m *Manager) Create(ctx context.Context, runtime string, spec []byte, req *task.CreateTaskRequest) (*task.CreateTaskResponse, error) {
+// Create makes a task. Spec is the OCI runtime spec as JSON.
+func (m *Manager) Create(ctx context.Context, runtime string, spec []byte, req *wire.CreateTaskRequest) (*wire.CreateTaskResponse, error) {
 	ns, err := namespaces.Required(ctx)
 	if err != nil {
 		return nil, err
@@ -208,18 +137,33 @@ func (m *Manager) Create(ctx context.Context, runtime string, spec []byte, req *
 		return nil, err
 	}
 	req.Bundle = bundle
-	s, err := m.start(ctx, k, runtime, bundle)
+	s, err := m.choose(ctx, k, runtime, req)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start shim for container %q: %w", req.ID, err), os.RemoveAll(bundle))
+		return nil, errors.Join(fmt.Errorf("shim for container %q: %w", req.ID, err), os.RemoveAll(bundle))
 	}
-	resp := &task.CreateTaskResponse{}
-	if err := s.Call(ctx, "Create", req, resp); err != nil {
-		s.shutdown(context.WithoutCancel(ctx))
-		return nil, errors.Join(err, os.RemoveAll(bundle))
+	resp := &wire.CreateTaskResponse{}
+	if err := s.call(ctx, "Create", req, resp); err != nil {
+		return nil, errors.Join(err, m.undo(ctx, k, s, bundle))
 	}
-	s.setPid(resp.Pid)
-	m.add(s)
+	t := newTask(k, bundle, s)
+	t.watchPid(resp.Pid)
+	m.add(t)
 	return resp, nil
+}
+
+// undo cleans up after a creation that failed; the shim has done so itself, unless
+// it died or can't be asked.
+func (m *Manager) undo(ctx context.Context, k key, s *shim, bundle string) error {
+	ctx = context.WithoutCancel(ctx)
+	m.release(ctx, s)
+	select {
+	case <-s.gone:
+		if _, err := m.deleteBinary(ctx, k, bundle, s.binary); err != nil {
+			return err
+		}
+	default:
+	}
+	return os.RemoveAll(bundle)
 }
 
 func (m *Manager) newBundle(k key, spec []byte) (string, error) {
@@ -241,47 +185,137 @@ func (m *Manager) newBundle(k key, spec []byte) (string, error) {
 	return bundle, nil
 }
 
-// Delete deletes an ended task and ends its shim.
-func (m *Manager) Delete(ctx context.Context, id string) (*task.DeleteResponse, error) {
-	s, err := m.Get(ctx, id)
+// choose finds or starts the shim for a new container, and writes down which.
+func (m *Manager) choose(ctx context.Context, k key, name string, req *wire.CreateTaskRequest) (*shim, error) {
+	r, err := m.runtime(name)
 	if err != nil {
 		return nil, err
 	}
-	resp := &task.DeleteResponse{}
-	if err := s.Call(ctx, "Delete", &task.DeleteRequest{ID: id}, resp); err != nil {
+	program, err := withDefaults(r, req)
+	if err != nil {
 		return nil, err
 	}
-	m.mu.Lock()
-	delete(m.shims, s.key)
-	m.mu.Unlock()
-	s.shutdown(context.WithoutCancel(ctx))
-	return resp, os.RemoveAll(s.Bundle)
+	if filepath.Base(r.Shim) != ownShim || program {
+		return m.startSingle(ctx, k, r.Shim, req.Bundle)
+	}
+	s, err := m.place(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeBootstrap(req.Bundle, s); err != nil {
+		m.release(ctx, s)
+		return nil, err
+	}
+	return s, nil
 }
 
-// Close lets go of the shims; they and their containers stay.
-func (m *Manager) Close() error {
+// withDefaults puts what the config says of a runtime into a request that has no
+// options, and tells whether a runtime program was chosen.
+func withDefaults(r Runtime, req *wire.CreateTaskRequest) (program bool, err error) {
+	if req.Options.GetTypeUrl() != "" {
+		v, err := typeurl.UnmarshalAny(req.Options)
+		if err != nil {
+			return false, nil // another shim's: it will know
+		}
+		o, ok := v.(*options.Options)
+		if !ok || o.BinaryName != "" || r.Program == "" {
+			return ok && o.BinaryName != "", nil
+		}
+		o.BinaryName = r.Program
+		return true, setOptions(req, o)
+	}
+	if r.Program == "" && !r.SystemdCgroup {
+		return false, nil
+	}
+	return r.Program != "", setOptions(req, &options.Options{BinaryName: r.Program, SystemdCgroup: r.SystemdCgroup})
+}
+
+func setOptions(req *wire.CreateTaskRequest, o *options.Options) error {
+	a, err := typeurl.MarshalAny(o)
+	if err != nil {
+		return err
+	}
+	req.Options = &anypb.Any{TypeUrl: a.GetTypeUrl(), Value: a.GetValue()}
+	return nil
+}
+
+func (m *Manager) add(t *Task) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := m.shims
-	m.shims = map[key]*Shim{}
+	m.tasks[t.key] = t
+}
+
+// drop forgets a task; false if somebody else has.
+func (m *Manager) drop(t *Task) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tasks[t.key] != t {
+		return false
+	}
+	delete(m.tasks, t.key)
+	return true
+}
+
+// Delete deletes an ended task.
+func (m *Manager) Delete(ctx context.Context, id string) (*wire.DeleteResponse, error) {
+	t, err := m.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	resp := &wire.DeleteResponse{}
+	if err := t.Call(ctx, "Delete", &wire.DeleteRequest{ID: id}, resp); err != nil {
+		return nil, err
+	}
+	// The bundle goes before the name does: who sees that the task is gone may make it anew.
+	err = os.RemoveAll(t.Bundle)
+	if m.drop(t) {
+		t.close()
+		m.release(context.WithoutCancel(ctx), t.shim())
+	}
+	return resp, err
+}
+
+// cleanUp removes what a dead shim left and tells of its container's end.
+func (m *Manager) cleanUp(ctx context.Context, k key, bundle string, pid uint32) {
+	_, binary, _ := readBootstrap(bundle)
+	code, err := m.deleteBinary(ctx, k, bundle, binary)
+	if err != nil {
+		log.G(ctx).WithError(err).Warnf("clean up after container %s/%s", k.namespace, k.id)
+	}
+	if err := os.RemoveAll(bundle); err != nil {
+		log.G(ctx).WithError(err).Warn("bundle")
+	}
+	now := timestamppb.Now()
+	err = errors.Join(
+		m.events.Publish(ctx, "/tasks/exit", &events.TaskExit{ContainerID: k.id, ID: k.id, Pid: pid, ExitStatus: code, ExitedAt: now}),
+		m.events.Publish(ctx, "/tasks/delete", &events.TaskDelete{ContainerID: k.id, Pid: pid, ExitStatus: code, ExitedAt: now}))
+	if err != nil {
+		log.G(ctx).WithError(err).Warn("event")
+	}
+}
+
+// Close lets go of the shims; they and their containers stay. Empty ones end.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	m.closed = true
+	tasks := m.tasks
+	m.tasks = map[key]*Task{}
+	m.mu.Unlock()
+	m.stocks.Wait()
+	m.mu.Lock()
+	empty := []*shim{m.group, m.next}
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), loadWait)
+	defer cancel()
+	for _, s := range empty {
+		if s != nil {
+			s.shutdown(ctx)
+		}
+	}
 	var errs []error
-	for _, s := range all {
-		errs = append(errs, s.Conn.Close())
+	for _, t := range tasks {
+		t.close()
+		errs = append(errs, t.shim().Conn.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// Call makes one call to the shim; errors have errdefs' classes.
-func (s *Shim) Call(ctx context.Context, method string, req, resp any) error {
-	return errgrpc.ToNative(s.Client.Call(ctx, method, req, resp))
-}
-
-// shutdown asks the shim to end.
-func (s *Shim) shutdown(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, loadWait)
-	defer cancel()
-	if err := s.Call(ctx, "Shutdown", &task.ShutdownRequest{ID: s.key.id}, &emptypb.Empty{}); err != nil && !errdefs.IsNotFound(err) {
-		log.G(ctx).WithError(err).Debug("shutdown of a shim")
-	}
-	s.Conn.Close()
 }

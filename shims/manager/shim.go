@@ -11,66 +11,106 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/api/runtime/bootstrap/v1"
-	task "github.com/containerd/containerd/api/runtime/task/v3"
+	wire "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/log"
 	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/orlop/orlop/core/namespaces"
 	"github.com/orlop/orlop/internal/safefile"
 	"github.com/orlop/orlop/shims"
 )
 
-// Shim is a connection to a shim that holds one container.
-type Shim struct {
+// shim is a connection to a process that holds containers.
+type shim struct {
 	*shims.Client
-	Bundle string
-	key    key
-	closed chan struct{}
-	pid    atomic.Uint32
+	at     shims.Bootstrap
+	binary string
+	group  bool     // it holds many and can adopt
+	pidfd  *os.File // of a group
+	gone   chan struct{}
+	count  int // containers, also those about to be made; Manager.mu
 }
 
-// ID is the container's.
-func (s *Shim) ID() string { return s.key.id }
+// errGone says that the shim's connection broke during a call.
+var errGone = fmt.Errorf("the shim is gone: %w", errdefs.ErrUnavailable)
 
-func (s *Shim) setPid(pid uint32) { s.pid.Store(pid) }
-func (s *Shim) initPid() uint32   { return s.pid.Load() }
-
-// binary finds the shim program of a runtime: beside the daemon, then on PATH.
-func (m *Manager) binary(runtime string) (string, error) {
-	if filepath.IsAbs(runtime) {
-		return runtime, nil
-	}
-	name, ok := m.cfg.Runtimes[runtime]
-	if !ok {
-		parts := strings.Split(runtime, ".")
-		if len(parts) < 2 {
-			return "", fmt.Errorf("runtime %q: the name must be like io.containerd.runc.v2: %w", runtime, errdefs.ErrInvalidArgument)
-		}
-		name = "containerd-shim-" + strings.Join(parts[len(parts)-2:], "-")
-	}
-	if filepath.IsAbs(name) {
-		return name, nil
-	}
-	if self, err := os.Executable(); err == nil {
-		path := filepath.Join(filepath.Dir(self), name)
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
-		}
-	}
-	path, err := exec.LookPath(name)
+func dial(b shims.Bootstrap, binary string) (*shim, error) {
+	conn, err := net.DialTimeout("unix", strings.TrimPrefix(b.Address, "unix://"), loadWait)
 	if err != nil {
-		return "", fmt.Errorf("runtime %q: no program %s on PATH: %w", runtime, name, errdefs.ErrNotFound)
+		return nil, err
 	}
-	return path, nil
+	s := &shim{at: b, binary: binary, gone: make(chan struct{})}
+	client := ttrpc.NewClient(conn, ttrpc.WithOnClose(func() { close(s.gone) }))
+	s.Client = &shims.Client{Conn: client, Version: b.Version}
+	return s, nil
 }
 
-// start runs the shim program and connects to the server that it leaves behind.
-func (m *Manager) start(ctx context.Context, k key, runtime, bundle string) (*Shim, error) {
-	binary, err := m.binary(runtime)
+// call makes one call; errors have errdefs' classes.
+func (s *shim) call(ctx context.Context, method string, req, resp any) error {
+	err := s.Client.Call(ctx, method, req, resp)
+	if errors.Is(err, ttrpc.ErrClosed) {
+		return fmt.Errorf("%s: %w", method, errGone)
+	}
+	return errgrpc.ToNative(err)
+}
+
+// holdProcess keeps hold of the shim's process, so that it can be ended later and
+// no other in its place.
+func (s *shim) holdProcess(pid int) {
+	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+		s.pidfd = os.NewFile(uintptr(fd), "shim")
+	}
+}
+
+// end makes sure that the process is gone: it may live without its connection, and
+// two must not hold one container.
+func (s *shim) end() {
+	if s.pidfd == nil {
+		return
+	}
+	unix.PidfdSendSignal(int(s.pidfd.Fd()), unix.SIGKILL, nil, 0)
+	unix.Poll([]unix.PollFd{{Fd: int32(s.pidfd.Fd()), Events: unix.POLLIN}}, int(loadWait.Milliseconds()))
+	s.pidfd.Close()
+}
+
+// shutdown asks the shim to end, which it does if it is empty.
+func (s *shim) shutdown(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, loadWait)
+	defer cancel()
+	err := s.call(ctx, "Shutdown", &wire.ShutdownRequest{}, &emptypb.Empty{})
+	if err != nil && !errdefs.IsNotFound(err) {
+		log.G(ctx).WithError(err).Debug("shutdown of a shim")
+	}
+	s.Conn.Close()
+}
+
+// runtime says what a runtime's name means.
+func (m *Manager) runtime(name string) (Runtime, error) {
+	if filepath.IsAbs(name) {
+		return Runtime{Shim: name}, nil
+	}
+	if r, ok := m.cfg.Runtimes[name]; ok {
+		return r, nil
+	}
+	parts := strings.Split(name, ".")
+	if len(parts) < 2 {
+		return Runtime{}, fmt.Errorf("runtime %q: the name must be like io.containerd.runc.v2: %w", name, errdefs.ErrInvalidArgument)
+	}
+	return Runtime{Shim: "containerd-shim-" + strings.Join(parts[len(parts)-2:], "-")}, nil
+}
+
+// startSingle runs a shim program's start command in the bundle and connects to
+// the server that it leaves behind.
+func (m *Manager) startSingle(ctx context.Context, k key, program, bundle string) (*shim, error) {
+	binary, err := findShim(program)
 	if err != nil {
 		return nil, err
 	}
@@ -82,10 +122,17 @@ func (m *Manager) start(ctx context.Context, k key, runtime, bundle string) (*Sh
 	if err != nil {
 		return nil, err
 	}
-	if err := writeBootstrap(bundle, binary, b); err != nil {
+	s, err := dial(b, binary)
+	if err != nil {
 		return nil, err
 	}
-	return dial(k, bundle, binary, b)
+	s.count = 1
+	if err := writeBootstrap(bundle, s); err != nil {
+		s.shutdown(ctx)
+		return nil, err
+	}
+	go m.attend(s)
+	return s, nil
 }
 
 // run calls the shim program in the bundle and returns what it prints.
@@ -99,8 +146,7 @@ func (m *Manager) run(ctx context.Context, k key, bundle, binary string, args ..
 	all := append([]string{"-namespace", k.namespace, "-address", m.address, "-publish-binary", self, "-id", k.id}, args...)
 	cmd := exec.CommandContext(ctx, binary, all...)
 	cmd.Dir = bundle
-	cmd.Env = append(os.Environ(),
-		"TTRPC_ADDRESS="+m.address+".ttrpc", "GRPC_ADDRESS="+m.address, "NAMESPACE="+k.namespace, "MAX_SHIM_VERSION=3", "GOMAXPROCS=2")
+	cmd.Env = append(shimEnv(m.address), "NAMESPACE="+k.namespace)
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	cmd.WaitDelay = time.Second
@@ -135,15 +181,14 @@ func parseBootstrap(out []byte) (shims.Bootstrap, error) {
 	return b, nil
 }
 
-func writeBootstrap(bundle, binary string, b shims.Bootstrap) error {
-	data, err := json.Marshal(b)
+func writeBootstrap(bundle string, s *shim) error {
+	data, err := json.Marshal(s.at)
 	if err != nil {
 		return err
 	}
-	// The folder is on tmpfs: what matters is that a killed daemon leaves no half file.
 	return errors.Join(
-		safefile.Write(filepath.Join(bundle, "shim-binary-path"), []byte(binary), 0o600),
-		safefile.Write(filepath.Join(bundle, "bootstrap.json"), data, 0o600))
+		safefile.Replace(filepath.Join(bundle, "shim-binary-path"), []byte(s.binary), 0o600),
+		safefile.Replace(filepath.Join(bundle, "bootstrap.json"), data, 0o600))
 }
 
 func readBootstrap(bundle string) (b shims.Bootstrap, binary string, err error) {
@@ -158,28 +203,17 @@ func readBootstrap(bundle string) (b shims.Bootstrap, binary string, err error) 
 	return b, string(path), json.Unmarshal(data, &b)
 }
 
-func dial(k key, bundle, _ string, b shims.Bootstrap) (*Shim, error) {
-	path := strings.TrimPrefix(b.Address, "unix://")
-	conn, err := net.DialTimeout("unix", path, loadWait)
-	if err != nil {
-		return nil, err
-	}
-	s := &Shim{Bundle: bundle, key: k, closed: make(chan struct{})}
-	client := ttrpc.NewClient(conn, ttrpc.WithOnClose(func() { close(s.closed) }))
-	s.Client = &shims.Client{Conn: client, Version: b.Version}
-	return s, nil
-}
-
 // deleteBinary calls the shim program's delete command, which kills and cleans up.
 func (m *Manager) deleteBinary(ctx context.Context, k key, bundle, binary string) (exit uint32, err error) {
 	if binary == "" {
 		return 255, nil // it died before it was told: nothing ran
 	}
+	ctx = namespaces.With(context.WithoutCancel(ctx), k.namespace)
 	out, err := m.run(ctx, k, bundle, binary, "-bundle", bundle, "delete")
 	if err != nil {
 		return 255, err
 	}
-	var resp task.DeleteResponse
+	var resp wire.DeleteResponse
 	if err := proto.Unmarshal(out, &resp); err != nil {
 		return 255, fmt.Errorf("answer of the shim: %w", err)
 	}

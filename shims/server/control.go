@@ -2,109 +2,55 @@ package server
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
-	"github.com/containerd/cgroups/v3"
-	"github.com/containerd/cgroups/v3/cgroup1"
-	"github.com/containerd/cgroups/v3/cgroup2"
 	"github.com/containerd/containerd/api/events"
 	wire "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
-	"google.golang.org/protobuf/types/known/anypb"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
-
-// runtimeRoot is where the runtime keeps the states of a namespace's containers:
-// beside the folders of bundles, <state>/<plugin>/<namespace>/<id>, so that two
-// daemons on one host don't meet.
-func runtimeRoot(bundle, namespace string) string {
-	return filepath.Join(bundle, "..", "..", "..", "runtime", namespace)
-}
-
-// newCommand chooses the runtime program: the one that the options name, else
-// the first of ours, runc and crun that is there.
-func newCommand(opts *anypb.Any, namespace, bundle string, r *reaper) (*command, error) {
-	c := &command{root: runtimeRoot(bundle, namespace), reaper: r}
-	if opts != nil && opts.TypeUrl != "" {
-		v, err := typeurl.UnmarshalAny(opts)
-		if err != nil {
-			return nil, fmt.Errorf("runtime options: %w: %w", err, errdefs.ErrInvalidArgument)
-		}
-		o, ok := v.(*options.Options)
-		if !ok {
-			return nil, fmt.Errorf("runtime options are %T, not runc's: %w", v, errdefs.ErrInvalidArgument)
-		}
-		c.binary, c.systemd = o.BinaryName, o.SystemdCgroup
-		if o.Root != "" {
-			c.root = filepath.Join(o.Root, namespace)
-		}
-	}
-	if c.binary == "" {
-		c.binary = findRuntime()
-	}
-	return c, os.MkdirAll(c.root, 0o700)
-}
-
-// findRuntime takes the first runtime program that is there; the options of a
-// container name another, such as orlop-runtime, which stands beside the shim.
-func findRuntime() string {
-	dirs := filepath.SplitList(os.Getenv("PATH") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-	if self, err := os.Executable(); err == nil {
-		dirs = append([]string{filepath.Dir(self)}, dirs...)
-	}
-	for _, name := range []string{"runc", "crun", "orlop-runtime"} {
-		for _, dir := range dirs {
-			path := filepath.Join(dir, name)
-			if fi, err := os.Stat(path); err == nil && fi.Mode()&0o111 != 0 {
-				return path
-			}
-		}
-	}
-	return "orlop-runtime"
-}
 
 // Pause stops all processes of a container.
 func (s *Service) Pause(ctx context.Context, r *wire.PauseRequest) (*emptypb.Empty, error) {
-	c, err := s.find(r.ID)
+	c, err := s.find(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.cmd.run(ctx, stdio{}, "pause", c.id); err != nil {
+	if err := c.box.pause(ctx); err != nil {
 		return nil, err
 	}
 	c.init.set(task.Status_PAUSED)
-	s.events.send(&events.TaskPaused{ContainerID: c.id})
+	s.events.send(c.namespace, &events.TaskPaused{ContainerID: c.id})
 	return &emptypb.Empty{}, nil
 }
 
 // Resume lets a paused container go on.
 func (s *Service) Resume(ctx context.Context, r *wire.ResumeRequest) (*emptypb.Empty, error) {
-	c, err := s.find(r.ID)
+	c, err := s.find(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.cmd.run(ctx, stdio{}, "resume", c.id); err != nil {
+	if err := c.box.resume(ctx); err != nil {
 		return nil, err
 	}
 	c.init.set(task.Status_RUNNING)
-	s.events.send(&events.TaskResumed{ContainerID: c.id})
+	s.events.send(c.namespace, &events.TaskResumed{ContainerID: c.id})
 	return &emptypb.Empty{}, nil
 }
 
 // Pids lists a container's processes, and which of them are execs.
 func (s *Service) Pids(ctx context.Context, r *wire.PidsRequest) (*wire.PidsResponse, error) {
-	c, err := s.find(r.ID)
+	c, err := s.find(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
-	pids, err := c.cmd.pids(ctx, c.id)
+	pids, err := c.box.pids(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +58,7 @@ func (s *Service) Pids(ctx context.Context, r *wire.PidsRequest) (*wire.PidsResp
 	c.mu.Lock()
 	for id, p := range c.execs {
 		if _, pid, _ := p.get(); pid > 0 {
-			execs[uint32(pid)] = id
+			execs[pid] = id
 		}
 	}
 	c.mu.Unlock()
@@ -132,8 +78,8 @@ func (s *Service) Pids(ctx context.Context, r *wire.PidsRequest) (*wire.PidsResp
 }
 
 // ResizePty sets a terminal's size.
-func (s *Service) ResizePty(_ context.Context, r *wire.ResizePtyRequest) (*emptypb.Empty, error) {
-	_, p, err := s.process(r.ID, r.ExecID)
+func (s *Service) ResizePty(ctx context.Context, r *wire.ResizePtyRequest) (*emptypb.Empty, error) {
+	_, p, err := s.process(ctx, r.ID, r.ExecID)
 	if err != nil {
 		return nil, err
 	}
@@ -141,8 +87,8 @@ func (s *Service) ResizePty(_ context.Context, r *wire.ResizePtyRequest) (*empty
 }
 
 // CloseIO ends a process's standard input.
-func (s *Service) CloseIO(_ context.Context, r *wire.CloseIORequest) (*emptypb.Empty, error) {
-	_, p, err := s.process(r.ID, r.ExecID)
+func (s *Service) CloseIO(ctx context.Context, r *wire.CloseIORequest) (*emptypb.Empty, error) {
+	_, p, err := s.process(ctx, r.ID, r.ExecID)
 	if err != nil {
 		return nil, err
 	}
@@ -154,24 +100,16 @@ func (s *Service) CloseIO(_ context.Context, r *wire.CloseIORequest) (*emptypb.E
 
 // Update changes a container's resources.
 func (s *Service) Update(ctx context.Context, r *wire.UpdateTaskRequest) (*emptypb.Empty, error) {
-	c, err := s.find(r.ID)
+	c, err := s.find(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
-	if !json.Valid(r.Resources.GetValue()) {
-		return nil, fmt.Errorf("resources are not JSON: %w", errdefs.ErrInvalidArgument)
-	}
-	path := filepath.Join(c.bundle, "resources.json")
-	if err := os.WriteFile(path, r.Resources.GetValue(), 0o600); err != nil {
-		return nil, err
-	}
-	defer os.Remove(path)
-	return &emptypb.Empty{}, c.cmd.run(ctx, stdio{}, "update", "--resources", path, c.id)
+	return &emptypb.Empty{}, c.box.update(ctx, r.Resources.GetValue())
 }
 
 // Stats measures a container's cgroup.
-func (s *Service) Stats(_ context.Context, r *wire.StatsRequest) (*wire.StatsResponse, error) {
-	c, err := s.find(r.ID)
+func (s *Service) Stats(ctx context.Context, r *wire.StatsRequest) (*wire.StatsResponse, error) {
+	c, err := s.find(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -179,31 +117,12 @@ func (s *Service) Stats(_ context.Context, r *wire.StatsRequest) (*wire.StatsRes
 	if st == task.Status_STOPPED || pid == 0 {
 		return nil, fmt.Errorf("task %q has ended: %w", r.ID, errdefs.ErrNotFound)
 	}
-	m, err := measure(pid)
+	m, err := c.box.stats()
 	if err != nil {
 		return nil, fmt.Errorf("task %q: %w", r.ID, err)
 	}
 	a, err := typeurl.MarshalAnyToProto(m)
 	return &wire.StatsResponse{Stats: a}, err
-}
-
-func measure(pid int) (any, error) {
-	if cgroups.Mode() == cgroups.Unified {
-		path, err := cgroup2.PidGroupPath(pid)
-		if err != nil {
-			return nil, err
-		}
-		m, err := cgroup2.Load(path)
-		if err != nil {
-			return nil, err
-		}
-		return m.Stat()
-	}
-	cg, err := cgroup1.Load(cgroup1.PidPath(pid))
-	if err != nil {
-		return nil, err
-	}
-	return cg.Stat(cgroup1.IgnoreNotExist)
 }
 
 // Checkpoint is not there yet.
@@ -212,21 +131,18 @@ func (s *Service) Checkpoint(context.Context, *wire.CheckpointTaskRequest) (*emp
 }
 
 // Connect tells who the shim is.
-func (s *Service) Connect(_ context.Context, r *wire.ConnectRequest) (*wire.ConnectResponse, error) {
+func (s *Service) Connect(ctx context.Context, r *wire.ConnectRequest) (*wire.ConnectResponse, error) {
 	resp := &wire.ConnectResponse{ShimPid: uint32(os.Getpid()), Version: "3"}
-	if c, err := s.find(r.ID); err == nil {
+	if c, err := s.find(ctx, r.ID); err == nil {
 		_, pid, _ := c.init.get()
-		resp.TaskPid = uint32(pid)
+		resp.TaskPid = pid
 	}
 	return resp, nil
 }
 
 // Shutdown ends the shim unless it holds a container.
 func (s *Service) Shutdown(_ context.Context, r *wire.ShutdownRequest) (*emptypb.Empty, error) {
-	s.mu.Lock()
-	left := len(s.containers)
-	s.mu.Unlock()
-	if left > 0 && !r.Now {
+	if s.Len() > 0 && !r.Now {
 		return &emptypb.Empty{}, nil
 	}
 	go s.shutdown()
@@ -236,16 +152,48 @@ func (s *Service) Shutdown(_ context.Context, r *wire.ShutdownRequest) (*emptypb
 // Close sends the events that are left.
 func (s *Service) Close() { s.events.close() }
 
-// Remove kills and cleans up a container whose shim has died.
-func Remove(ctx context.Context, namespace, id, bundle string) error {
-	r, err := newReaper()
+// Kill sends a signal.
+func (s *Service) Kill(ctx context.Context, r *wire.KillRequest) (*emptypb.Empty, error) {
+	c, p, err := s.process(ctx, r.ID, r.ExecID)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	cmd, err := newCommand(nil, namespace, bundle, r)
+	st, pid, _ := p.get()
+	if st == task.Status_STOPPED || pid == 0 {
+		return nil, fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
+	}
+	if r.ExecID != "" {
+		return &emptypb.Empty{}, p.run.kill(unix.Signal(r.Signal))
+	}
+	return &emptypb.Empty{}, c.box.killAll(ctx, unix.Signal(r.Signal), r.All)
+}
+
+// State tells how a process is.
+func (s *Service) State(ctx context.Context, r *wire.StateRequest) (*wire.StateResponse, error) {
+	c, p, err := s.process(ctx, r.ID, r.ExecID)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c := &container{id: id, bundle: bundle, cmd: cmd, mounted: true}
-	return errors.Join(cmd.delete(ctx, id), c.unmount())
+	st, pid, e := p.get()
+	resp := &wire.StateResponse{
+		ID: c.id, ExecID: p.id, Bundle: c.bundle, Pid: pid, Status: st,
+		Stdin: p.ends.in, Stdout: p.ends.out, Stderr: p.ends.err, Terminal: p.ends.terminal, ExitStatus: e.code,
+	}
+	if !e.at.IsZero() {
+		resp.ExitedAt = timestamppb.New(e.at)
+	}
+	return resp, nil
+}
+
+// Wait returns when a process has ended.
+func (s *Service) Wait(ctx context.Context, r *wire.WaitRequest) (*wire.WaitResponse, error) {
+	_, p, err := s.process(ctx, r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	e, err := p.wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.WaitResponse{ExitStatus: e.code, ExitedAt: timestamppb.New(e.at)}, nil
 }

@@ -1,40 +1,50 @@
 package server
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
+// ends names a process's streams as the client gave them: paths of fifos, or
+// URLs of a log file (file://) or of a program that logs (binary://).
+type ends struct {
+	in, out, err string
+	terminal     bool
+}
+
 // streams are a process's standard streams on the shim's side. Without a
 // terminal the process gets the client's fifos themselves: no byte is copied,
 // and the container goes on if the shim dies.
 type streams struct {
-	std   stdio    // handed to the process
-	keep  *os.File // keeps stdin from ending before CloseIO
-	mu    sync.Mutex
-	tty   *os.File // master side
-	pumps sync.WaitGroup
+	std    stdio    // handed to the process
+	keep   *os.File // keeps stdin from ending before CloseIO
+	logger *logger  // program that reads the output, or nil
+	mu     sync.Mutex
+	tty    *os.File // master side
+	pumps  sync.WaitGroup
 }
 
 // openStreams opens the client's ends. A terminal's are opened once it exists.
-func openStreams(in, out, errw string, terminal bool) (*streams, error) {
+func openStreams(who key, e ends) (*streams, error) {
 	s := &streams{}
-	if terminal {
+	var err error
+	if s.logger, err = startLogger(who, e); err != nil {
+		return nil, err
+	}
+	if e.terminal {
 		return s, nil
 	}
-	var err error
-	if s.std.in, s.keep, err = openIn(in); err == nil {
-		if s.std.out, err = openOut(out); err == nil {
-			s.std.err, err = openOut(errw)
+	if s.std.in, s.keep, err = openIn(e.in); err == nil {
+		if s.std.out, err = s.openOut(e.out); err == nil {
+			s.std.err, err = s.openOut(e.err)
 		}
 	}
 	if err != nil {
@@ -66,9 +76,9 @@ func openIn(path string) (r, keep *os.File, err error) {
 	return os.NewFile(uintptr(fd), path), os.NewFile(uintptr(keepFD), path), nil
 }
 
-// openOut opens a fifo to write, or a log file ("file:///path"). A fifo is opened
-// for both directions, so that its reader may come late or go away.
-func openOut(target string) (*os.File, error) {
+// openOut opens where output goes. A fifo is opened for both directions, so that
+// its reader may come late or go away.
+func (s *streams) openOut(target string) (*os.File, error) {
 	if target == "" {
 		return nil, nil
 	}
@@ -78,12 +88,20 @@ func openOut(target string) (*os.File, error) {
 	}
 	switch u.Scheme {
 	case "", "fifo":
-		return os.OpenFile(u.Path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(u.Path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("stream %s: %w", u.Path, err)
+		}
+		return os.NewFile(uintptr(fd), u.Path), nil
 	case "file":
 		if err := os.MkdirAll(filepath.Dir(u.Path), 0o700); err != nil {
 			return nil, err
 		}
 		return os.OpenFile(u.Path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	case "binary":
+		if s.logger != nil {
+			return s.logger.take(), nil
+		}
 	}
 	return nil, fmt.Errorf("streams of scheme %q are not supported: %w", u.Scheme, errdefs.ErrNotImplemented)
 }
@@ -98,20 +116,32 @@ func (s *streams) closeIn() {
 	}
 }
 
+// drainWait bounds how long output of a terminal is passed on after the
+// process's end: another process may hold the terminal and never stop.
+const drainWait = 2 * time.Second
+
 // close ends the streams when the process has ended.
 func (s *streams) close() {
 	s.closeIn()
-	s.pumps.Wait()
+	done := make(chan struct{})
+	go func() { s.pumps.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(drainWait):
+	}
 	for _, f := range []*os.File{s.std.in, s.std.out, s.std.err} {
 		if f != nil {
 			f.Close()
 		}
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.tty != nil {
 		s.tty.Close()
 		s.tty = nil
+	}
+	s.mu.Unlock()
+	if s.logger != nil {
+		s.logger.close()
 	}
 }
 
@@ -122,29 +152,48 @@ func (s *streams) resize(width, height uint32) error {
 	if s.tty == nil {
 		return nil // its last process has just ended
 	}
-	return unix.IoctlSetWinsize(int(s.tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(height), Col: uint16(width)})
+	return onFD(s.tty, func(fd int) error {
+		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(height), Col: uint16(width)})
+	})
+}
+
+// onFD uses a file's descriptor without making the file block.
+func onFD(f *os.File, fn func(fd int) error) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = fn(int(fd)) }); err != nil {
+		return err
+	}
+	return inner
 }
 
 // attach copies between a terminal and the client's fifos.
-func (s *streams) attach(tty *os.File, in, out string) error {
+func (s *streams) attach(master *os.File, e ends) error {
+	tty, err := pollable(master)
+	if err != nil {
+		return err
+	}
 	s.mu.Lock()
 	s.tty = tty
 	s.mu.Unlock()
-	if out != "" {
-		w, err := openOut(out)
+	if e.out != "" {
+		w, err := s.openOut(e.out)
 		if err != nil {
 			return err
 		}
 		s.pumps.Go(func() {
 			defer w.Close()
-			io.Copy(struct{ io.Writer }{w}, tty) // ends with EIO when the last process has closed it
+			copyPlain(w, tty) // ends with EIO when the last process has closed it
 		})
 	}
-	if in == "" {
+	if e.in == "" {
 		return nil
 	}
 	// Not waited for: a reader of stdin ends when the client goes.
-	r, keep, err := openIn(in)
+	r, keep, err := openIn(e.in)
 	if err != nil {
 		return err
 	}
@@ -153,56 +202,30 @@ func (s *streams) attach(tty *os.File, in, out string) error {
 	s.mu.Unlock()
 	go func() {
 		defer r.Close()
-		io.Copy(struct{ io.Writer }{tty}, r)
+		copyPlain(tty, r)
 	}()
 	return nil
 }
 
-// consoleSocket is where a runtime hands over the terminal it made.
-type consoleSocket struct {
-	listener *net.UnixListener
-	dir      string
+// pollable makes a terminal's master one that a reader waits for without holding
+// a thread, and closes the original.
+func pollable(master *os.File) (*os.File, error) {
+	defer master.Close()
+	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "console"), nil
 }
 
-func newConsoleSocket() (*consoleSocket, error) {
-	dir, err := os.MkdirTemp("", "orlop-pty") // short: a socket's path has 108 bytes
-	if err != nil {
-		return nil, err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unix"})
-	if err != nil {
-		os.RemoveAll(dir)
-		return nil, err
-	}
-	return &consoleSocket{l, dir}, nil
-}
+// copyBytes is the buffer of one direction of a terminal.
+const copyBytes = 8 << 10
 
-func (c *consoleSocket) path() string { return filepath.Join(c.dir, "s") }
-
-func (c *consoleSocket) close() error {
-	return errors.Join(c.listener.Close(), os.RemoveAll(c.dir))
-}
-
-// receive takes the terminal's master side.
-func (c *consoleSocket) receive() (*os.File, error) {
-	conn, err := c.listener.AcceptUnix()
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	name, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := conn.ReadMsgUnix(name, oob)
-	if err != nil {
-		return nil, err
-	}
-	msgs, err := unix.ParseSocketControlMessage(oob[:n])
-	if err != nil || len(msgs) != 1 {
-		return nil, fmt.Errorf("the runtime sent no terminal: %w", errors.Join(err, errdefs.ErrInternal))
-	}
-	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil || len(fds) != 1 {
-		return nil, fmt.Errorf("the runtime sent %d terminals: %w", len(fds), errors.Join(err, errdefs.ErrInternal))
-	}
-	unix.CloseOnExec(fds[0])
-	return os.NewFile(uintptr(fds[0]), "console"), nil
+// copyPlain copies without splice, which terminals lack.
+func copyPlain(dst, src *os.File) {
+	io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, copyBytes))
 }

@@ -2,28 +2,26 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 )
 
-// process is a container's init or an exec in it.
+// process is a container's first process or an exec in it.
 type process struct {
-	id       string // empty for the init
-	in       string
-	out      string
-	errw     string
-	terminal bool
-	spec     []byte // of an exec: process.json
+	id   string // empty for the first
+	ends ends
+	spec []byte // of an exec: its process section as JSON
+
+	// order is held while a process is started, so that its end is told after
+	// its start.
+	order sync.Mutex
 
 	mu      sync.Mutex
 	status  task.Status
-	pid     int
+	run     running // nil until made
 	ended   exit
 	done    chan struct{} // closed when it has ended
 	streams *streams
@@ -32,48 +30,27 @@ type process struct {
 	width, height uint32
 }
 
-func newProcess(id, in, out, errw string, terminal bool) *process {
-	return &process{id: id, in: in, out: out, errw: errw, terminal: terminal, status: task.Status_CREATED, done: make(chan struct{})}
+func newProcess(id string, e ends) *process {
+	return &process{id: id, ends: e, status: task.Status_CREATED, done: make(chan struct{})}
 }
 
-// spawn makes the process: args become the runtime's, with pid file and, for a
-// terminal, console socket added before the container's ID.
-func (p *process) spawn(ctx context.Context, cmd *command, bundle, containerID, verb string, args ...string) (<-chan exit, error) {
-	s, err := openStreams(p.in, p.out, p.errw, p.terminal)
-	if err != nil {
-		return nil, err
-	}
-	pidFile := filepath.Join(bundle, "init.pid")
-	if p.id != "" {
-		pidFile = filepath.Join(bundle, p.id+".pid")
-	}
-	all := append([]string{verb, "--pid-file", pidFile}, args...)
-	var sock *consoleSocket
-	if p.terminal {
-		if sock, err = newConsoleSocket(); err != nil {
-			return nil, err
+// made joins a process with its streams. On error both are the caller's to end.
+func (p *process) made(run running, s *streams) error {
+	if p.ends.terminal {
+		if err := s.attach(run.console(), p.ends); err != nil {
+			return err
 		}
-		defer sock.close()
-		all = append(all, "--console-socket", sock.path())
-	}
-	pid, ended, err := cmd.spawn(ctx, s.std, pidFile, append(all, containerID)...)
-	if err == nil && p.terminal {
-		err = p.takeTerminal(s, sock)
-	}
-	if err != nil {
-		s.close()
-		return nil, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.pid, p.streams = pid, s
+	p.run, p.streams = run, s
 	if p.inClosed {
 		s.closeIn()
 	}
-	if p.terminal && p.width > 0 {
-		return ended, s.resize(p.width, p.height)
+	if p.ends.terminal && p.width > 0 {
+		return s.resize(p.width, p.height)
 	}
-	return ended, nil
+	return nil
 }
 
 // closeIn ends standard input, at once or as soon as there is one.
@@ -91,7 +68,7 @@ func (p *process) closeIn() {
 func (p *process) resize(width, height uint32) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.terminal {
+	if !p.ends.terminal {
 		return fmt.Errorf("the process has no terminal: %w", errdefs.ErrFailedPrecondition)
 	}
 	p.width, p.height = width, height
@@ -99,14 +76,6 @@ func (p *process) resize(width, height uint32) error {
 		return nil
 	}
 	return p.streams.resize(width, height)
-}
-
-func (p *process) takeTerminal(s *streams, sock *consoleSocket) error {
-	tty, err := sock.receive()
-	if err != nil {
-		return err
-	}
-	return s.attach(tty, p.in, p.out)
 }
 
 // end records how the process ended, after its output has been passed on.
@@ -131,10 +100,14 @@ func (p *process) set(s task.Status) {
 	}
 }
 
-func (p *process) get() (task.Status, int, exit) {
+// get returns status, process id (0 before it was made) and end.
+func (p *process) get() (task.Status, uint32, exit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.status, p.pid, p.ended
+	if p.run == nil {
+		return p.status, 0, p.ended
+	}
+	return p.status, uint32(p.run.pid()), p.ended
 }
 
 // wait returns when the process has ended.
@@ -155,23 +128,4 @@ func (p *process) stopped() (exit, error) {
 		return e, fmt.Errorf("the process is %s, it must have ended: %w", st, errdefs.ErrFailedPrecondition)
 	}
 	return e, nil
-}
-
-// writeSpec puts an exec's process.json where the runtime reads it.
-func (p *process) writeSpec(bundle string) (string, error) {
-	path := filepath.Join(bundle, p.id+".process.json")
-	return path, os.WriteFile(path, p.spec, 0o600)
-}
-
-// forget removes an exec's files.
-func (p *process) forget(bundle string) error {
-	err := errors.Join(removeFile(filepath.Join(bundle, p.id+".process.json")), removeFile(filepath.Join(bundle, p.id+".pid")))
-	return err
-}
-
-func removeFile(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net"
 	"sync"
 	"time"
 
@@ -13,23 +14,22 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
-
-	"net"
 )
 
-// queued is how many events wait for a daemon that is away; older ones are lost,
-// and the daemon asks for states when it comes back.
+// queued is how many events wait for a daemon that is away. Beyond it the oldest
+// are lost; the daemon asks for states when it comes back.
 const queued = 2048
 
 // publisher sends events to the daemon, in order, without holding anybody up.
 type publisher struct {
-	address, namespace string
-	queue              chan *types.Envelope
-	wg                 sync.WaitGroup
+	address string
+	queue   chan *types.Envelope
+	closing chan struct{}
+	wg      sync.WaitGroup
 }
 
-func newPublisher(address, namespace string) *publisher {
-	p := &publisher{address: address, namespace: namespace, queue: make(chan *types.Envelope, queued)}
+func newPublisher(address string) *publisher {
+	p := &publisher{address: address, queue: make(chan *types.Envelope, queued), closing: make(chan struct{})}
 	p.wg.Go(p.run)
 	return p
 }
@@ -42,23 +42,33 @@ func (p *publisher) close() {
 	select {
 	case <-done:
 	case <-time.After(2 * time.Second):
+		close(p.closing)
+		<-done
 	}
 }
 
-func (p *publisher) send(ev any) {
+// send queues an event. It never waits for the daemon.
+func (p *publisher) send(namespace string, ev any) {
 	a, err := typeurl.MarshalAny(ev)
 	if err != nil {
 		log.L.WithError(err).Error("event")
 		return
 	}
 	env := &types.Envelope{
-		Timestamp: timestamppb.Now(), Namespace: p.namespace, Topic: topic(ev),
+		Timestamp: timestamppb.Now(), Namespace: namespace, Topic: topic(ev),
 		Event: &anypb.Any{TypeUrl: a.GetTypeUrl(), Value: a.GetValue()},
 	}
-	select {
-	case p.queue <- env:
-	default:
-		log.L.Warnf("event %s is lost: %d wait for the daemon", env.Topic, queued)
+	for {
+		select {
+		case p.queue <- env:
+			return
+		default:
+		}
+		select {
+		case lost := <-p.queue:
+			log.L.Warnf("event %s is lost: %d wait for the daemon", lost.Topic, queued)
+		default:
+		}
 	}
 }
 
@@ -86,16 +96,18 @@ func topic(ev any) string {
 	return "/tasks/?"
 }
 
-// tries and pause bound how long one event waits for an absent daemon.
+// The pause between two tries to reach an absent daemon.
 const (
-	tries = 5
-	pause = 200 * time.Millisecond
+	shortPause = 50 * time.Millisecond
+	longPause  = time.Second
 )
 
+// run sends one event after the other, each until it has arrived.
 func (p *publisher) run() {
 	var client *ttrpc.Client
 	for env := range p.queue {
-		for range tries {
+		pause := shortPause
+		for {
 			if client == nil {
 				client = p.dial()
 			}
@@ -106,7 +118,12 @@ func (p *publisher) run() {
 				client.Close()
 				client = nil
 			}
-			time.Sleep(pause)
+			select {
+			case <-time.After(pause):
+				pause = min(2*pause, longPause)
+			case <-p.closing:
+				return
+			}
 		}
 	}
 }

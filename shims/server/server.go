@@ -1,56 +1,73 @@
 // Package server is the shim: a small process that holds containers so that they
-// outlive the daemon. It serves the task API (package shims) on a unix socket,
-// is the subreaper of its containers, and tells the daemon what happens to them.
+// outlive the daemon. It serves the task API (package shims) on a unix socket and
+// tells the daemon what happens to them.
+//
+// A shim holds one container or many, of one namespace or many: requests carry
+// theirs as metadata. Containers are made by the runtime that is linked in
+// (package runtime), or by a program with runc's command line if the options name one.
 //
 // # Locks
 //
-// Service.mu guards the map of containers, container.mu its execs, process.mu a
-// process's state; they are taken in that order and none is held while the
-// runtime runs.
+// Service.mu guards the maps of containers and runtimes, container.mu its execs,
+// process.order a process's start, process.mu its state; they are taken in that
+// order, and only process.order is held while the runtime runs.
 //
 // # Crash
 //
-// If the shim dies, its containers go on: their streams are the client's fifos.
-// The daemon notices the closed connection and calls the shim program's delete
-// command, which kills what is left and cleans up.
+// If the shim dies, its containers go on: their streams are the client's fifos, and
+// the runtime's state is on disk. Another shim adopts them ([Service.Adopt]). A
+// container's bundle has a file that tells how it ended, written before anybody
+// is told. Terminals go with the shim, and execs are no longer waited for.
 package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/containerd/containerd/api/events"
 	wire "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
+	"github.com/containerd/log"
+	"github.com/containerd/ttrpc"
+	"github.com/containerd/typeurl/v2"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/orlop/orlop/core/mount"
-	"github.com/orlop/orlop/internal/mounts"
+	"github.com/orlop/orlop/core/namespaces"
+	"github.com/orlop/orlop/runtime"
 )
+
+// key names a container.
+type key struct{ namespace, id string }
 
 // Service implements the task API.
 type Service struct {
-	namespace string
-	reaper    *reaper
+	namespace string // of requests that name none
 	events    *publisher
 	shutdown  func()
 
 	mu         sync.Mutex
-	containers map[string]*container
+	containers map[key]*container
+	runtimes   map[string]*runtime.Runtime // by state folder
 }
 
 // container is one container the shim holds.
 type container struct {
-	id, bundle string
-	cmd        *command
-	mounted    bool
-	init       *process
+	key
+	bundle  string
+	init    *process
+	ready   chan struct{} // closed when it is made, or not
+	box     box           // nil if it was not made
+	stopOOM func()
 
 	mu    sync.Mutex
 	execs map[string]*process
@@ -58,34 +75,51 @@ type container struct {
 
 // New makes the service. Shutdown is called when the last container is gone and
 // the daemon says so.
-func New(namespace, ttrpcAddress string, shutdown func()) (*Service, error) {
-	r, err := newReaper()
-	if err != nil {
-		return nil, err
-	}
-	return &Service{
-		namespace: namespace, reaper: r, events: newPublisher(ttrpcAddress, namespace), shutdown: shutdown, containers: map[string]*container{},
-	}, nil
+func New(namespace, ttrpcAddress string, shutdown func()) *Service {
+	return &Service{namespace: namespace, events: newPublisher(ttrpcAddress), shutdown: shutdown,
+		containers: map[key]*container{}, runtimes: map[string]*runtime.Runtime{}}
 }
 
 var _ wire.TTRPCTaskService = (*Service)(nil)
 
-func (s *Service) find(id string) (*container, error) {
+// Len is how many containers the shim holds.
+func (s *Service) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c, ok := s.containers[id]
-	if !ok {
+	return len(s.containers)
+}
+
+func (s *Service) key(ctx context.Context, id string) key {
+	if ns, ok := ttrpc.GetMetadataValue(ctx, namespaces.TTRPCHeader); ok && ns != "" {
+		return key{ns, id}
+	}
+	return key{s.namespace, id}
+}
+
+// find waits for a container that is being made.
+func (s *Service) find(ctx context.Context, id string) (*container, error) {
+	s.mu.Lock()
+	c := s.containers[s.key(ctx, id)]
+	s.mu.Unlock()
+	if c != nil {
+		select {
+		case <-c.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if c == nil || c.box == nil {
 		return nil, fmt.Errorf("task %q: %w", id, errdefs.ErrNotFound)
 	}
 	return c, nil
 }
 
-func (s *Service) process(id, execID string) (*container, *process, error) {
-	c, err := s.find(id)
-	if err != nil || execID == "" {
-		if err != nil {
-			return nil, nil, err
-		}
+func (s *Service) process(ctx context.Context, id, execID string) (*container, *process, error) {
+	c, err := s.find(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if execID == "" {
 		return c, c.init, nil
 	}
 	c.mu.Lock()
@@ -97,71 +131,152 @@ func (s *Service) process(id, execID string) (*container, *process, error) {
 	return c, p, nil
 }
 
-// Create makes a container and its init process, which waits to be started.
+// reserve takes the name of a container that is about to be made.
+func (s *Service) reserve(ctx context.Context, r *wire.CreateTaskRequest) (*container, error) {
+	c := &container{key: s.key(ctx, r.ID), bundle: r.Bundle, execs: map[string]*process{}, ready: make(chan struct{}), stopOOM: func() {},
+		init: newProcess("", ends{r.Stdin, r.Stdout, r.Stderr, r.Terminal})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, taken := s.containers[c.key]; taken {
+		return nil, fmt.Errorf("task %q: %w", r.ID, errdefs.ErrAlreadyExists)
+	}
+	s.containers[c.key] = c
+	return c, nil
+}
+
+// keep makes a container known to requests.
+func (s *Service) keep(c *container, b box) {
+	c.box = b
+	defer close(c.ready)
+	stop, err := b.onOOM(func() { s.events.send(c.namespace, &events.TaskOOM{ContainerID: c.id}) })
+	if err != nil {
+		log.L.WithError(err).Debugf("container %s: out-of-memory events are not to be had", c.id)
+		return
+	}
+	c.stopOOM = stop
+}
+
+func (s *Service) forget(c *container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.containers, c.key)
+}
+
+// Create makes a container and its first process, which waits to be started.
 func (s *Service) Create(ctx context.Context, r *wire.CreateTaskRequest) (*wire.CreateTaskResponse, error) {
 	if r.Checkpoint != "" {
 		return nil, fmt.Errorf("restoring a checkpoint: %w", errdefs.ErrNotImplemented)
 	}
-	c, err := s.newContainer(r)
+	c, err := s.reserve(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	ended, err := c.create(ctx, r)
+	b, err := s.create(ctx, c, r)
 	if err != nil {
-		s.forget(c.id)
+		s.forget(c)
+		close(c.ready)
 		return nil, err
 	}
-	_, pid, _ := c.init.get()
-	s.events.send(&events.TaskCreate{
-		ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: uint32(pid),
+	s.keep(c, b)
+	pid := uint32(b.pid())
+	s.events.send(c.namespace, &events.TaskCreate{
+		ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: pid,
 		IO: &events.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
 	})
-	go s.watch(c, c.init, ended)
-	return &wire.CreateTaskResponse{Pid: uint32(pid)}, nil
+	go s.watch(c, c.init)
+	return &wire.CreateTaskResponse{Pid: pid}, nil
 }
 
-func (s *Service) newContainer(r *wire.CreateTaskRequest) (*container, error) {
-	cmd, err := newCommand(r.Options, s.namespace, r.Bundle, s.reaper)
+// create makes the container by the runtime that the options choose.
+func (s *Service) create(ctx context.Context, c *container, r *wire.CreateTaskRequest) (box, error) {
+	opts, err := parseOptions(r.Options)
 	if err != nil {
 		return nil, err
 	}
-	c := &container{
-		id: r.ID, bundle: r.Bundle, cmd: cmd, execs: map[string]*process{},
-		init: newProcess("", r.Stdin, r.Stdout, r.Stderr, r.Terminal),
+	if err := writeRequest(r); err != nil {
+		return nil, err
 	}
+	std, err := openStreams(c.key, c.init.ends)
+	if err != nil {
+		return nil, err
+	}
+	cr := creation{key: c.key, bundle: c.bundle, rootfs: fromWire(r.Rootfs), std: std.std, terminal: r.Terminal}
+	var b box
+	if opts.BinaryName != "" {
+		b, err = createByProgram(ctx, opts, cr)
+	} else {
+		b, err = s.createEmbedded(ctx, opts, cr)
+	}
+	if err != nil {
+		std.close()
+		return nil, err
+	}
+	if err := c.init.made(b, std); err != nil {
+		std.close()
+		return nil, errors.Join(err, b.remove(context.WithoutCancel(ctx)))
+	}
+	return b, nil
+}
+
+func parseOptions(a *anypb.Any) (*options.Options, error) {
+	if a.GetTypeUrl() == "" {
+		return &options.Options{}, nil
+	}
+	v, err := typeurl.UnmarshalAny(a)
+	if err != nil {
+		return nil, fmt.Errorf("runtime options: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	o, ok := v.(*options.Options)
+	if !ok {
+		return nil, fmt.Errorf("runtime options are %T, not runc's: %w", v, errdefs.ErrInvalidArgument)
+	}
+	return o, nil
+}
+
+// runtimeRoot is where runtimes keep the states of a namespace's containers:
+// beside the folders of bundles, <state>/<plugin>/<namespace>/<id>, so that two
+// daemons on one host don't meet.
+func runtimeRoot(cr key, bundle string, opts *options.Options) string {
+	if opts.Root != "" {
+		return filepath.Join(opts.Root, cr.namespace)
+	}
+	return filepath.Join(bundle, "..", "..", "..", "runtime", cr.namespace)
+}
+
+func createByProgram(ctx context.Context, opts *options.Options, cr creation) (box, error) {
+	if err := subreap(); err != nil {
+		return nil, err
+	}
+	p := &program{binary: opts.BinaryName, systemd: opts.SystemdCgroup, root: runtimeRoot(cr.key, cr.bundle, opts)}
+	if err := os.MkdirAll(p.root, 0o700); err != nil {
+		return nil, err
+	}
+	return p.create(ctx, cr)
+}
+
+func (s *Service) createEmbedded(ctx context.Context, opts *options.Options, cr creation) (box, error) {
+	rt, err := s.runtime(runtimeRoot(cr.key, cr.bundle, opts), opts)
+	if err != nil {
+		return nil, err
+	}
+	return createEmbedded(ctx, rt, cr)
+}
+
+// runtime opens the embedded runtime for a state folder, once for each choice of options.
+func (s *Service) runtime(root string, opts *options.Options) (*runtime.Runtime, error) {
+	name := fmt.Sprintf("%s systemd=%t keyring=%t", root, opts.SystemdCgroup, !opts.NoNewKeyring)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, taken := s.containers[r.ID]; taken {
-		return nil, fmt.Errorf("task %q: %w", r.ID, errdefs.ErrAlreadyExists)
+	if rt := s.runtimes[name]; rt != nil {
+		return rt, nil
 	}
-	s.containers[r.ID] = c
-	return c, nil
-}
-
-func (c *container) rootfs() string { return c.bundle + "/rootfs" }
-
-func (c *container) create(ctx context.Context, r *wire.CreateTaskRequest) (<-chan exit, error) {
-	if len(r.Rootfs) > 0 {
-		if err := os.MkdirAll(c.rootfs(), 0o711); err != nil {
-			return nil, err
-		}
-		if err := mounts.All(fromWire(r.Rootfs), c.rootfs()); err != nil {
-			return nil, fmt.Errorf("root file system: %w", err)
-		}
-		c.mounted = true
-	}
-	ended, err := c.init.spawn(ctx, c.cmd, c.bundle, c.id, "create", "--bundle", c.bundle)
+	rt, err := runtime.Open(root, runtime.Options{SystemdCgroup: opts.SystemdCgroup, NoNewKeyring: opts.NoNewKeyring,
+		Warn: func(id, message string) { log.L.Warnf("container %s: %s", id, message) }})
 	if err != nil {
-		c.unmount()
+		return nil, err
 	}
-	return ended, err
-}
-
-func (c *container) unmount() error {
-	if !c.mounted {
-		return nil
-	}
-	return mounts.UnmountAll(c.rootfs(), true)
+	s.runtimes[name] = rt
+	return rt, nil
 }
 
 func fromWire(in []*types.Mount) []mount.Mount {
@@ -173,57 +288,72 @@ func fromWire(in []*types.Mount) []mount.Mount {
 }
 
 // watch waits for a process's end and tells of it.
-func (s *Service) watch(c *container, p *process, ended <-chan exit) {
-	e := <-ended
-	p.end(e)
-	_, pid, _ := p.get()
+func (s *Service) watch(c *container, p *process) {
+	e := p.run.wait()
+	p.order.Lock()
+	defer p.order.Unlock()
 	id := p.id
 	if id == "" {
 		id = c.id
+		if err := writeExit(c.bundle, e); err != nil {
+			log.L.WithError(err).Warnf("container %s: how it ended could not be kept", c.id)
+		}
 	}
-	s.events.send(&events.TaskExit{ContainerID: c.id, ID: id, Pid: uint32(pid), ExitStatus: e.code, ExitedAt: timestamppb.New(e.at)})
+	p.end(e)
+	_, pid, _ := p.get()
+	s.events.send(c.namespace, &events.TaskExit{ContainerID: c.id, ID: id, Pid: pid, ExitStatus: e.code, ExitedAt: timestamppb.New(e.at)})
 }
 
-// Start runs the init process or an exec.
+// Start runs the first process or an exec.
 func (s *Service) Start(ctx context.Context, r *wire.StartRequest) (*wire.StartResponse, error) {
-	c, p, err := s.process(r.ID, r.ExecID)
+	c, p, err := s.process(ctx, r.ID, r.ExecID)
 	if err != nil {
 		return nil, err
 	}
+	p.order.Lock()
+	defer p.order.Unlock()
 	if st, _, _ := p.get(); st != task.Status_CREATED {
-		return nil, fmt.Errorf("task %q %s has been started: %w", r.ID, r.ExecID, errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("task %q %s is %s, it can't be started: %w", r.ID, r.ExecID, st, errdefs.ErrFailedPrecondition)
 	}
 	if r.ExecID != "" {
 		return s.startExec(ctx, c, p)
 	}
-	p.set(task.Status_RUNNING)
-	if err := c.cmd.run(ctx, stdio{}, "start", c.id); err != nil {
+	if err := c.box.start(ctx); err != nil {
 		return nil, err
 	}
+	p.set(task.Status_RUNNING)
 	_, pid, _ := p.get()
-	s.events.send(&events.TaskStart{ContainerID: c.id, Pid: uint32(pid)})
-	return &wire.StartResponse{Pid: uint32(pid)}, nil
+	s.events.send(c.namespace, &events.TaskStart{ContainerID: c.id, Pid: pid})
+	return &wire.StartResponse{Pid: pid}, nil
 }
 
 func (s *Service) startExec(ctx context.Context, c *container, p *process) (*wire.StartResponse, error) {
-	spec, err := p.writeSpec(c.bundle)
+	std, err := openStreams(c.key, p.ends)
 	if err != nil {
 		return nil, err
 	}
-	ended, err := p.spawn(ctx, c.cmd, c.bundle, c.id, "exec", "--process", spec, "--detach")
+	run, err := c.box.exec(ctx, p.id, p.spec, p.ends.terminal, std.std)
 	if err != nil {
+		std.close()
+		return nil, err
+	}
+	if err := p.made(run, std); err != nil {
+		run.kill(9)
+		run.wait()
+		run.release()
+		std.close()
 		return nil, err
 	}
 	p.set(task.Status_RUNNING)
 	_, pid, _ := p.get()
-	s.events.send(&events.TaskExecStarted{ContainerID: c.id, ExecID: p.id, Pid: uint32(pid)})
-	go s.watch(c, p, ended)
-	return &wire.StartResponse{Pid: uint32(pid)}, nil
+	s.events.send(c.namespace, &events.TaskExecStarted{ContainerID: c.id, ExecID: p.id, Pid: pid})
+	go s.watch(c, p)
+	return &wire.StartResponse{Pid: pid}, nil
 }
 
-// Delete removes an ended init, with its container, or an ended exec.
+// Delete removes an ended first process, with its container, or an ended exec.
 func (s *Service) Delete(ctx context.Context, r *wire.DeleteRequest) (*wire.DeleteResponse, error) {
-	c, p, err := s.process(r.ID, r.ExecID)
+	c, p, err := s.process(ctx, r.ID, r.ExecID)
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +362,7 @@ func (s *Service) Delete(ctx context.Context, r *wire.DeleteRequest) (*wire.Dele
 		return nil, err
 	}
 	_, pid, _ := p.get()
-	resp := &wire.DeleteResponse{Pid: uint32(pid), ExitStatus: e.code}
+	resp := &wire.DeleteResponse{Pid: pid, ExitStatus: e.code}
 	if !e.at.IsZero() {
 		resp.ExitedAt = timestamppb.New(e.at)
 	}
@@ -240,32 +370,31 @@ func (s *Service) Delete(ctx context.Context, r *wire.DeleteRequest) (*wire.Dele
 		c.mu.Lock()
 		delete(c.execs, r.ExecID)
 		c.mu.Unlock()
-		return resp, p.forget(c.bundle)
+		if p.run != nil {
+			p.run.release()
+		}
+		return resp, nil
 	}
-	if err := c.cmd.delete(ctx, c.id); err != nil {
+	c.stopOOM()
+	if err := c.box.remove(ctx); err != nil {
 		return nil, err
 	}
-	if err := c.unmount(); err != nil {
-		return nil, err
-	}
-	s.forget(c.id)
-	s.events.send(&events.TaskDelete{ContainerID: c.id, Pid: resp.Pid, ExitStatus: e.code, ExitedAt: resp.ExitedAt})
+	s.forget(c)
+	c.box.release()
+	s.events.send(c.namespace, &events.TaskDelete{ContainerID: c.id, Pid: resp.Pid, ExitStatus: e.code, ExitedAt: resp.ExitedAt})
 	return resp, nil
 }
 
-func (s *Service) forget(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.containers, id)
-}
-
 // Exec prepares another process in a container.
-func (s *Service) Exec(_ context.Context, r *wire.ExecProcessRequest) (*emptypb.Empty, error) {
-	c, err := s.find(r.ID)
+func (s *Service) Exec(ctx context.Context, r *wire.ExecProcessRequest) (*emptypb.Empty, error) {
+	if err := namespaces.Validate(r.ExecID); err != nil {
+		return nil, fmt.Errorf("exec: %w", err)
+	}
+	c, err := s.find(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
-	p := newProcess(r.ExecID, r.Stdin, r.Stdout, r.Stderr, r.Terminal)
+	p := newProcess(r.ExecID, ends{r.Stdin, r.Stdout, r.Stderr, r.Terminal})
 	p.spec = r.Spec.GetValue()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -273,59 +402,6 @@ func (s *Service) Exec(_ context.Context, r *wire.ExecProcessRequest) (*emptypb.
 		return nil, fmt.Errorf("exec %q of task %q: %w", r.ExecID, r.ID, errdefs.ErrAlreadyExists)
 	}
 	c.execs[r.ExecID] = p
-	s.events.send(&events.TaskExecAdded{ContainerID: c.id, ExecID: r.ExecID})
+	s.events.send(c.namespace, &events.TaskExecAdded{ContainerID: c.id, ExecID: r.ExecID})
 	return &emptypb.Empty{}, nil
-}
-
-// State tells how a process is.
-func (s *Service) State(_ context.Context, r *wire.StateRequest) (*wire.StateResponse, error) {
-	c, p, err := s.process(r.ID, r.ExecID)
-	if err != nil {
-		return nil, err
-	}
-	st, pid, e := p.get()
-	resp := &wire.StateResponse{
-		ID: c.id, ExecID: p.id, Bundle: c.bundle, Pid: uint32(pid), Status: st,
-		Stdin: p.in, Stdout: p.out, Stderr: p.errw, Terminal: p.terminal, ExitStatus: e.code,
-	}
-	if !e.at.IsZero() {
-		resp.ExitedAt = timestamppb.New(e.at)
-	}
-	return resp, nil
-}
-
-// Wait returns when a process has ended.
-func (s *Service) Wait(ctx context.Context, r *wire.WaitRequest) (*wire.WaitResponse, error) {
-	_, p, err := s.process(r.ID, r.ExecID)
-	if err != nil {
-		return nil, err
-	}
-	e, err := p.wait(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &wire.WaitResponse{ExitStatus: e.code, ExitedAt: timestamppb.New(e.at)}, nil
-}
-
-// Kill sends a signal.
-func (s *Service) Kill(ctx context.Context, r *wire.KillRequest) (*emptypb.Empty, error) {
-	c, p, err := s.process(r.ID, r.ExecID)
-	if err != nil {
-		return nil, err
-	}
-	st, pid, _ := p.get()
-	if st == task.Status_STOPPED || pid == 0 {
-		return nil, fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
-	}
-	if r.ExecID != "" {
-		if err := unix.Kill(pid, unix.Signal(r.Signal)); err != nil {
-			return nil, fmt.Errorf("process already finished: %w: %w", err, errdefs.ErrNotFound)
-		}
-		return &emptypb.Empty{}, nil
-	}
-	args := []string{"kill"}
-	if r.All {
-		args = append(args, "--all")
-	}
-	return &emptypb.Empty{}, c.cmd.run(ctx, stdio{}, append(args, c.id, fmt.Sprint(r.Signal))...)
 }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/log"
+
+	"github.com/orlop/orlop/shims/server"
+)
+
+// idleWait is how long a shim without a container waits for its daemon to come
+// back before it ends.
+const idleWait = time.Minute
+
+// watchIdle calls halt once the shim holds nothing and nobody is connected.
+func watchIdle(l net.Listener, svc *server.Service, halt func()) net.Listener {
+	w := &countingListener{Listener: l}
+	go func() {
+		for idle := time.Duration(0); idle < idleWait; idle += idleWait / 4 {
+			time.Sleep(idleWait / 4)
+			if w.open.Load() > 0 || svc.Len() > 0 {
+				idle = 0
+			}
+		}
+		halt()
+	}()
+	return w
+}
+
+// countingListener counts open connections.
+type countingListener struct {
+	net.Listener
+	open atomic.Int64
+}
+
+func (l *countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.open.Add(1)
+	return &countedConn{Conn: c, closed: sync.OnceFunc(func() { l.open.Add(-1) })}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	closed func()
+}
+
+func (c *countedConn) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// maxLog bounds what a shim writes to its log, in bytes: it lies in memory.
+const maxLog = 1 << 20
+
+// boundLog ends the log at its bound.
+func boundLog() { log.L.Logger.SetOutput(&boundedWriter{w: os.Stderr, left: maxLog}) }
+
+type boundedWriter struct {
+	w    io.Writer
+	left int
+}
+
+func (b *boundedWriter) Write(p []byte) (int, error) {
+	if len(p) > b.left {
+		b.left = 0
+		return len(p), nil
+	}
+	b.left -= len(p)
+	return b.w.Write(p)
+}

@@ -1,0 +1,63 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/orlop/orlop/internal/mounts"
+	"github.com/orlop/orlop/runtime"
+)
+
+// killedCode is the exit code of a process that was killed: 128 + SIGKILL.
+const killedCode = 137
+
+// Remove kills and cleans up a container whose shim has died, and tells how it
+// ended: as the bundle says, else killed just now.
+func Remove(ctx context.Context, namespace, id, bundle string) (code uint32, err error) {
+	code = killedCode
+	if e, ok := readExit(bundle); ok {
+		code = e.code
+	}
+	made, err := readRequest(bundle)
+	if errdefs.IsNotFound(err) {
+		return code, nil // nothing was made
+	}
+	if err != nil {
+		return code, err
+	}
+	opts, err := parseOptions(made.Options)
+	if err != nil {
+		return code, err
+	}
+	root := runtimeRoot(key{namespace, id}, bundle, opts)
+	if opts.BinaryName != "" {
+		b := &programBox{p: &program{binary: opts.BinaryName, systemd: opts.SystemdCgroup, root: root}, id: id}
+		err = b.remove(ctx)
+	} else {
+		err = removeEmbedded(ctx, root, id)
+	}
+	rootfs := filepath.Join(bundle, "rootfs")
+	if mounted, _ := mounts.IsMountPoint(rootfs); mounted {
+		err = errors.Join(err, mounts.UnmountAll(rootfs, true))
+	}
+	return code, err
+}
+
+func removeEmbedded(ctx context.Context, root, id string) error {
+	rt, err := runtime.Open(root, runtime.Options{})
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
+	c, err := rt.Load(id)
+	if errors.Is(err, runtime.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.Delete(ctx, true)
+}
