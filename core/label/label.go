@@ -73,4 +73,8 @@ const (
 	Shareable         = "containerd.io/namespace.shareable"
 	SnapshotRef       = "containerd.io/snapshot.ref"
 	SnapshotInherited = "containerd.io/snapshot/"
+	// SnapshotVolatile, set to "true" on an active snapshot, mounts it without syncs:
+	// for containers whose writes nobody wants after a crash. Without it the kernel
+	// syncs the whole file system below when the container ends.
+	SnapshotVolatile = "orlop.dev/snapshot/volatile"
 )

@@ -9,17 +9,14 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/orlop/orlop/core/label"
 	"github.com/orlop/orlop/core/mount"
 	"github.com/orlop/orlop/internal/mounts"
 	"github.com/orlop/orlop/snapshotters"
 )
 
-// Labels that drivers with overlays read on Create.
+// Labels that drivers with overlays read on Create, beside label.SnapshotVolatile.
 const (
-	// LabelVolatile, set to "true", mounts without syncs: for containers whose
-	// writes nobody wants after a crash.
-	LabelVolatile = "orlop.dev/snapshot/volatile"
-
 	labelUIDMap  = "containerd.io/snapshot/uidmapping"
 	labelGIDMap  = "containerd.io/snapshot/gidmapping"
 	labelMaxSize = "containerd.io/snapshot/max-size"
@@ -122,12 +119,21 @@ func (k Stack) Mounts(d *Store, s snapshotters.Storage) []mount.Mount {
 	opts := append([]string{}, k.options...)
 	if !view {
 		opts = append(opts, "workdir="+mounts.EscapeLayer(d.Path(s.ID, "work")), "upperdir="+mounts.EscapeLayer(d.Path(s.ID, "fs")))
-		if s.Labels[LabelVolatile] == "true" {
+		if s.Labels[label.SnapshotVolatile] == "true" {
 			opts = append(opts, "volatile")
 		}
 	}
 	opts = append(opts, "lowerdir="+strings.Join(lowers, ":"))
 	return []mount.Mount{{Type: "overlay", Source: "overlay", Options: opts}}
+}
+
+// Again makes a snapshot ready to be mounted once more: a volatile overlay leaves a
+// mark that forbids it, as the kernel can't know that nothing was lost.
+func (k Stack) Again(d *Store, s snapshotters.Storage) error {
+	if s.Labels[label.SnapshotVolatile] != "true" {
+		return nil
+	}
+	return os.RemoveAll(d.Path(s.ID, "work", "work", "incompat"))
 }
 
 func bind(dir, mode string) []mount.Mount {

@@ -104,6 +104,9 @@ func (d *Driver) Mounts(_ context.Context, s snapshotters.Storage) ([]mount.Moun
 	if err := d.mountLayers(s.Parents); err != nil {
 		return nil, fmt.Errorf("erofs: %w", err)
 	}
+	if err := d.stack.Again(d.Store, s); err != nil {
+		return nil, fmt.Errorf("erofs: %w", err)
+	}
 	return d.stack.Mounts(d.Store, s), nil
 }
 

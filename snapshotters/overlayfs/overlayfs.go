@@ -72,6 +72,9 @@ func (d *Driver) Mounts(_ context.Context, s snapshotters.Storage) ([]mount.Moun
 	if _, err := os.Stat(d.Path(s.ID)); err != nil {
 		return nil, fmt.Errorf("overlayfs: %w", err)
 	}
+	if err := d.stack.Again(d.Store, s); err != nil {
+		return nil, fmt.Errorf("overlayfs: %w", err)
+	}
 	return d.stack.Mounts(d.Store, s), nil
 }
 

@@ -314,6 +314,7 @@ func (a *app) runCommand() *cobra.Command {
 		if *rm && (p.detach || p.log != "") {
 			return fmt.Errorf("--rm needs somebody who waits; it goes with neither --detach nor --log")
 		}
+		o.Passing = *rm
 		return a.run(ctx, c, o, p.io(a, o.ID), *rm)
 	})
 	return cmd

@@ -72,7 +72,7 @@ func (c *Client) createKnown(ctx context.Context, o ContainerOptions, record *im
 		return nil, err
 	}
 	var err error
-	made.Mounts, err = c.prepare(ctx, made, k.Chain)
+	made.Mounts, err = c.prepare(ctx, made, k.Chain, o.snapshotLabels())
 	if err == nil {
 		return made, nil
 	}
@@ -121,9 +121,9 @@ func existing(err error, id string) error {
 }
 
 // prepare makes the container's root file system.
-func (c *Client) prepare(ctx context.Context, made *Container, parent string) ([]*types.Mount, error) {
+func (c *Client) prepare(ctx context.Context, made *Container, parent string, labels map[string]string) ([]*types.Mount, error) {
 	r, err := snapshots.NewSnapshotsClient(c.conn).Prepare(ctx, &snapshots.PrepareSnapshotRequest{
-		Snapshotter: made.Snapshotter, Key: made.ID, Parent: parent,
+		Snapshotter: made.Snapshotter, Key: made.ID, Parent: parent, Labels: labels,
 	})
 	return r.GetMounts(), existing(err, made.ID)
 }
@@ -164,7 +164,7 @@ func (c *Client) createUnknown(ctx context.Context, o ContainerOptions, record *
 			return nil, fmt.Errorf("unpack %s with %s: %w", img.Name, made.Snapshotter, err)
 		}
 	}
-	if made.Mounts, err = c.prepare(ctx, made, parent); err != nil {
+	if made.Mounts, err = c.prepare(ctx, made, parent, o.snapshotLabels()); err != nil {
 		return nil, err
 	}
 	o.Spec.Image = img.Config.Config

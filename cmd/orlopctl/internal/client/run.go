@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/orlop/orlop/core/label"
 	"github.com/orlop/orlop/services/spec"
 )
 
@@ -43,8 +44,19 @@ type ContainerOptions struct {
 	Labels map[string]string
 	// Spec holds everything about the process; Image and ID are filled in.
 	Spec spec.Options
+	// Passing says that the container is removed when it has ended, so that nobody
+	// wants its writes after a crash.
+	Passing bool
 	// SystemdCgroup makes the runtime place the container by systemd.
 	SystemdCgroup bool
+}
+
+// snapshotLabels are those of the container's root file system.
+func (o ContainerOptions) snapshotLabels() map[string]string {
+	if o.Passing {
+		return map[string]string{label.SnapshotVolatile: "true"}
+	}
+	return nil
 }
 
 // Container is a container that was made.
