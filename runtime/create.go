@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -117,13 +118,21 @@ type creation struct {
 	child *child
 	rec   *record
 	c     *Container
+	// grouped waits for the control group.
+	grouped func() error
 }
 
+// run makes the control group beside the plan: each waits for the kernel as long
+// as the other.
 func (cr *creation) run(ctx context.Context) (*Container, error) {
-	if err := cr.makeGroup(); err != nil {
-		return nil, err
+	made := make(chan error, 1)
+	go func() { made <- cr.makeGroup() }()
+	cr.grouped = sync.OnceValue(func() error { return <-made })
+	err := cr.plan()
+	if gerr := cr.grouped(); gerr != nil {
+		return nil, gerr
 	}
-	if err := cr.plan(); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return cr.follow(ctx)
@@ -231,6 +240,9 @@ func (cr *creation) write(g *program, child *child) (table.Clone, table.Ref, err
 		return clone, 0, err
 	}
 	if b.gate, err = cr.openGate(lowest); err != nil {
+		return clone, 0, err
+	}
+	if err := cr.grouped(); err != nil {
 		return clone, 0, err
 	}
 	join, err := cr.group.Join()
