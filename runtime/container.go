@@ -328,7 +328,8 @@ func (c *Container) Group() *cgroup.Group { return c.rec.Group }
 // Pids lists all processes of the container.
 func (c *Container) Pids() ([]int, error) { return c.rec.Group.Processes() }
 
-// OOM calls f whenever a process is killed for want of memory, until stop is
+// OOM calls f when a process may have been killed for want of memory (the
+// kernel's file also speaks of other things; Group.OOMKills counts), until stop is
 // called. No goroutine is kept for it.
 func (c *Container) OOM(f func()) (stop func(), err error) {
 	events, err := c.rec.Group.OOMEvents()
@@ -337,15 +338,9 @@ func (c *Container) OOM(f func()) (stop func(), err error) {
 	}
 	fd := int(events.Fd())
 	unix.SetNonblock(fd, true)
-	var seen uint64
 	err = c.r.watch.event(fd, func() {
 		buf := make([]byte, 4096)
-		if n, err := unix.Read(fd, buf); err != nil || n <= 0 {
-			return
-		}
-		// The file also speaks of the group's removal and of other events.
-		if n := c.rec.Group.OOMKills(); n > seen {
-			seen = n
+		if n, err := unix.Read(fd, buf); err == nil && n > 0 {
 			f()
 		}
 	})

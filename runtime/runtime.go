@@ -48,6 +48,9 @@ type Options struct {
 	// command lines, which end between create and start; it costs some time in
 	// processes with large heaps.
 	Detached bool
+	// LeaveEnded leaves ended processes to be collected by whoever becomes their
+	// parent when this process ends. It is for command lines that detach.
+	LeaveEnded bool
 	// Warn is told what could not be had but was not essential; nil ignores it.
 	Warn func(id, message string)
 	// NoNewKeyring lets containers keep our session keyring.
@@ -94,7 +97,9 @@ func Open(root string, options Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runtime{root: root, options: options, host: host, ownPID: ns, containers: map[string]*Container{}}, nil
+	r := &Runtime{root: root, options: options, host: host, ownPID: ns, containers: map[string]*Container{}}
+	r.watch.leave = options.LeaveEnded
+	return r, nil
 }
 
 // Close stops watching. Containers go on.

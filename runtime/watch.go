@@ -26,6 +26,7 @@ type ExitStatus struct {
 // task is a watched process.
 type task struct {
 	pid    int
+	leave  bool // its parent-to-be collects it
 	pidfd  *os.File
 	done   chan struct{} // closed when status is valid
 	status ExitStatus
@@ -33,6 +34,7 @@ type task struct {
 
 // watcher learns of the ends of many processes with one goroutine.
 type watcher struct {
+	leave  bool // don't collect
 	mu     sync.Mutex
 	epoll  int
 	wake   int // eventfd that ends the goroutine
@@ -47,7 +49,7 @@ func (w *watcher) add(pid int) (*task, error) {
 	if err != nil {
 		return nil, fmt.Errorf("process %d: %w", pid, err)
 	}
-	t := &task{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), done: make(chan struct{})}
+	t := &task{pid: pid, leave: w.leave, pidfd: os.NewFile(uintptr(fd), "pidfd"), done: make(chan struct{})}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.start(); err != nil {
@@ -170,7 +172,7 @@ func (w *watcher) close() {
 
 // finish collects the status of an ended process.
 func (t *task) finish() {
-	t.status = exitStatus(int(t.pidfd.Fd()))
+	t.status = exitStatus(int(t.pidfd.Fd()), t.leave)
 	t.status.At = time.Now()
 	close(t.done)
 }
@@ -187,10 +189,14 @@ type siginfo struct {
 
 // exitStatus asks for the status of an ended process: our child's by waitid,
 // anybody else's by what the kernel remembers behind its pidfd.
-func exitStatus(pidfd int) ExitStatus {
+func exitStatus(pidfd int, leave bool) ExitStatus {
+	options := unix.WEXITED
+	if leave {
+		options |= unix.WNOWAIT
+	}
 	var info siginfo
 	for {
-		err := waitid(pidfd, &info)
+		err := waitid(pidfd, options, &info)
 		if err == unix.EINTR {
 			continue
 		}

@@ -53,7 +53,14 @@ func events(k *call) (int, error) {
 			return 1, fmt.Errorf("--interval %s: not a duration", s)
 		}
 	}
-	if stop, err := c.OOM(func() { show("oom", nil) }); err == nil {
+	var seen uint64
+	oom := func() {
+		if n := c.Group().OOMKills(); n > seen {
+			seen = n
+			show("oom", nil)
+		}
+	}
+	if stop, err := c.OOM(oom); err == nil {
 		defer stop()
 	}
 	ended := make(chan struct{})

@@ -126,6 +126,7 @@ func (k *call) open(detached bool) error {
 	o := runtime.Options{
 		SystemdCgroup: k.global.is("systemd-cgroup") || k.global.get("cgroup-manager") == "systemd",
 		Detached:      detached,
+		LeaveEnded:    detached || k.flags.is("detach"),
 		NoNewKeyring:  k.flags.is("no-new-keyring"),
 		Warn:          func(id, m string) { k.log.line("warning", m) },
 	}

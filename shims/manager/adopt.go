@@ -3,9 +3,13 @@ package manager
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"time"
 
 	wire "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
@@ -27,14 +31,21 @@ func (m *Manager) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	sockets, err := os.ReadDir(m.sockets)
+	if err != nil {
+		return err
+	}
 	found := map[string][]*Task{} // by the address of their shim
 	binaries := map[string]string{}
 	for _, bundle := range bundles {
 		k := key{filepath.Base(filepath.Dir(bundle)), filepath.Base(bundle)}
 		at, binary, err := readBootstrap(bundle)
-		if err != nil {
-			m.cleanUp(namespaces.With(ctx, k.namespace), k, bundle, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			m.cleanUp(namespaces.With(ctx, k.namespace), k, bundle, 0) // its making was cut off early
 			continue
+		}
+		if err != nil {
+			return fmt.Errorf("container %s/%s: %w", k.namespace, k.id, err)
 		}
 		t := newTask(k, bundle, &shim{at: at})
 		found[at.Address] = append(found[at.Address], t)
@@ -50,23 +61,27 @@ func (m *Manager) load(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	m.sweep(ctx, found)
+	if err := ctx.Err(); err != nil {
+		return err // the daemon's start was broken off
+	}
+	m.sweep(ctx, sockets, found)
 	return nil
 }
 
-// reconnect finds the tasks of one shim, or lets them be adopted.
+// reconnect finds the tasks of one shim, or lets them be adopted if it is dead. One
+// that lives and doesn't answer keeps them: nobody else may touch what it holds.
 func (m *Manager) reconnect(ctx context.Context, tasks []*Task, binary string) {
 	at := tasks[0].held.at
 	s, err := dial(at, binary)
-	if err == nil {
-		err = s.hello(ctx, tasks[0].key)
-	}
 	if err != nil {
 		log.G(ctx).WithError(err).Warnf("a shim with %d containers is gone", len(tasks))
 		for _, t := range tasks {
 			m.rescue(ctx, t, m.isGroup(at), binary)
 		}
 		return
+	}
+	if err := s.hello(ctx, tasks[0].key); err != nil {
+		log.G(ctx).WithError(err).Warnf("a shim with %d containers does not answer", len(tasks))
 	}
 	s.group = m.isGroup(at)
 	for _, t := range tasks {
@@ -85,7 +100,8 @@ func (m *Manager) reconnect(ctx context.Context, tasks []*Task, binary string) {
 
 // isGroup tells a shim of many by where it listens.
 func (m *Manager) isGroup(b shims.Bootstrap) bool {
-	return filepath.Dir(b.Address) == "unix://"+m.sockets
+	path, ok := strings.CutPrefix(b.Address, "unix://")
+	return ok && filepath.Dir(path) == filepath.Clean(m.sockets)
 }
 
 // hello checks that a shim answers, and takes hold of its process.
@@ -94,7 +110,6 @@ func (s *shim) hello(ctx context.Context, k key) error {
 	defer cancel()
 	resp := &wire.ConnectResponse{}
 	if err := s.call(ctx, "Connect", &wire.ConnectRequest{ID: k.id}, resp); err != nil {
-		s.Conn.Close()
 		return err
 	}
 	s.holdProcess(int(resp.ShimPid))
@@ -105,28 +120,25 @@ func (s *shim) hello(ctx context.Context, k key) error {
 // deleted, leaves a bundle to clean up.
 func (m *Manager) found(ctx context.Context, t *Task) bool {
 	ctx = namespaces.With(ctx, t.key.namespace)
-	short, cancel := context.WithTimeout(ctx, startWait)
+	short, cancel := context.WithTimeout(ctx, loadWait)
 	defer cancel()
 	resp := &wire.StateResponse{}
-	err := t.Call(short, "State", &wire.StateRequest{ID: t.key.id}, resp)
+	err := t.shim().call(short, "State", &wire.StateRequest{ID: t.key.id}, resp)
 	if errdefs.IsNotFound(err) {
 		m.cleanUp(ctx, t.key, t.Bundle, 0)
 		return false
 	}
-	t.watchPid(resp.Pid)
+	if resp.Pid > 0 {
+		t.watchPid(resp.Pid)
+	}
 	return true
 }
 
 // sweep removes sockets and empty shims that an earlier run has left.
-func (m *Manager) sweep(ctx context.Context, used map[string][]*Task) {
-	entries, err := os.ReadDir(m.sockets)
-	if err != nil {
-		log.G(ctx).WithError(err).Warn("sockets of shims")
-		return
-	}
+func (m *Manager) sweep(ctx context.Context, entries []os.DirEntry, used map[string][]*Task) {
 	for _, e := range entries {
 		path := filepath.Join(m.sockets, e.Name())
-		if used["unix://"+path] != nil || filepath.Ext(path) == ".log" && used["unix://"+path[:len(path)-4]] != nil {
+		if used["unix://"+strings.TrimSuffix(path, logSuffix)] != nil {
 			continue
 		}
 		if s, err := dial(shims.Bootstrap{Version: 3, Address: "unix://" + path}, ""); err == nil {
@@ -172,26 +184,40 @@ func (m *Manager) attend(s *shim) {
 	}
 }
 
-// rescue lets another shim adopt the task of a dead one; false says that it is gone.
+// How often adoption is tried, and the first pause between two tries, which doubles.
+const (
+	adoptTries = 6
+	adoptPause = 100 * time.Millisecond
+)
+
+// rescue lets another shim adopt the task of a dead one; false says that it is not
+// to be had. Only what nobody can adopt is cleaned up: if adoption fails for other
+// reasons the container is left alone, to be tried again at the next start.
 func (m *Manager) rescue(ctx context.Context, t *Task, group bool, binary string) bool {
-	ctx, cancel := context.WithTimeout(namespaces.With(ctx, t.key.namespace), startWait)
-	defer cancel()
+	ctx = namespaces.With(ctx, t.key.namespace)
 	err := error(errdefs.ErrNotImplemented)
-	if group {
-		err = m.adopt(ctx, t)
-	}
-	if err == nil {
-		log.G(ctx).Infof("container %s/%s was adopted", t.key.namespace, t.key.id)
-		return true
-	}
-	if !errdefs.IsNotFound(err) && !errdefs.IsNotImplemented(err) {
+	pause := adoptPause
+	for try := 0; group && try < adoptTries && ctx.Err() == nil; try++ {
+		if err = m.adopt(ctx, t); err == nil {
+			log.G(ctx).Infof("container %s/%s was adopted", t.key.namespace, t.key.id)
+			return true
+		}
+		if errdefs.IsNotFound(err) || errdefs.IsNotImplemented(err) {
+			break
+		}
 		log.G(ctx).WithError(err).Warnf("container %s/%s could not be adopted", t.key.namespace, t.key.id)
+		time.Sleep(pause)
+		pause *= 2
 	}
-	m.cleanUp(ctx, t.key, t.Bundle, t.pid)
+	if errdefs.IsNotFound(err) || errdefs.IsNotImplemented(err) {
+		m.cleanUp(ctx, t.key, t.Bundle, t.pid)
+	}
 	return false
 }
 
 func (m *Manager) adopt(ctx context.Context, t *Task) error {
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
 	req := &wire.CreateTaskRequest{ID: t.key.id, Bundle: t.Bundle}
 	if code, ok := t.exitCode(); ok {
 		a, err := typeurl.MarshalAny(&wire.WaitResponse{ExitStatus: code, ExitedAt: timestamppb.Now()})

@@ -18,6 +18,9 @@ import (
 	"github.com/orlop/orlop/shims"
 )
 
+// logSuffix is what a shim's log is called behind its socket's name.
+const logSuffix = ".log"
+
 // place finds a group with room and takes a place in it.
 func (m *Manager) place(ctx context.Context) (*shim, error) {
 	m.placing.Lock()
@@ -143,7 +146,7 @@ func (m *Manager) serveCommand(binary, path string, l *net.UnixListener) (*exec.
 		return nil, err
 	}
 	defer file.Close()
-	logFile, err := os.OpenFile(path+".log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	logFile, err := os.OpenFile(path+logSuffix, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}

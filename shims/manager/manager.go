@@ -35,6 +35,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/containerd/typeurl/v2"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -49,6 +50,7 @@ type Manager struct {
 	sockets string // folder of the sockets of groups
 	address string // the daemon's socket, told to shims
 	events  event.Publisher
+	lock    *os.File // keeps other managers off the state
 
 	placing sync.Mutex
 	mu      sync.Mutex
@@ -83,11 +85,27 @@ func Open(ctx context.Context, cfg Config, at Where, bus event.Publisher) (*Mana
 			return nil, err
 		}
 	}
-	if err := m.load(ctx); err != nil {
+	var err error
+	if m.lock, err = lockState(m.state); err != nil {
 		return nil, err
+	}
+	if err := m.load(ctx); err != nil {
+		return nil, errors.Join(err, m.lock.Close())
 	}
 	m.stocks.Go(m.stock)
 	return m, nil
+}
+
+// lockState makes sure that no other daemon holds the same containers.
+func lockState(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("state %s is in use: another daemon holds its containers: %w", dir, errdefs.ErrUnavailable), f.Close())
+	}
+	return f, nil
 }
 
 // Get returns the task of a container.
@@ -317,5 +335,5 @@ func (m *Manager) Close() error {
 		t.close()
 		errs = append(errs, t.shim().Conn.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.lock.Close())...)
 }

@@ -58,8 +58,10 @@ type box interface {
 	pids(ctx context.Context) ([]uint32, error)
 	// stats is a message of containerd's cgroup metrics.
 	stats() (any, error)
-	// onOOM calls f when a process was killed for want of memory, until stop.
+	// onOOM calls f when a process may have been killed for want of memory, until stop.
 	onOOM(f func()) (stop func(), err error)
+	// oomKills counts those processes.
+	oomKills() uint64
 	// remove deletes an ended container.
 	remove(ctx context.Context) error
 }

@@ -83,6 +83,8 @@ func (e *embedded) stats() (any, error) {
 
 func (e *embedded) onOOM(f func()) (func(), error) { return e.c.OOM(f) }
 
+func (e *embedded) oomKills() uint64 { return e.c.Group().OOMKills() }
+
 func (e *embedded) remove(ctx context.Context) error { return classify(e.c.Delete(ctx, true)) }
 
 func (e *embedded) exec(ctx context.Context, id string, spec []byte, _ bool, std stdio) (running, error) {

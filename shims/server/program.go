@@ -272,18 +272,21 @@ func (b *programBox) onOOM(f func()) (func(), error) {
 	}
 	go func() {
 		buf := make([]byte, 4096)
-		for seen := uint64(0); ; {
+		for {
 			if _, err := file.Read(buf); err != nil {
 				return // closed
 			}
-			// The file also speaks of the group's removal and of other events.
-			if n := b.group.OOMKills(); n > seen {
-				seen = n
-				f()
-			}
+			f()
 		}
 	}()
 	return func() { file.Close() }, nil
+}
+
+func (b *programBox) oomKills() uint64 {
+	if b.group == nil {
+		return 0
+	}
+	return b.group.OOMKills()
 }
 
 func (b *programBox) remove(ctx context.Context) error {

@@ -69,8 +69,9 @@ type container struct {
 	box     box           // nil if it was not made
 	stopOOM func()
 
-	mu    sync.Mutex
-	execs map[string]*process
+	mu       sync.Mutex
+	execs    map[string]*process
+	oomKills uint64 // told of so far
 }
 
 // New makes the service. Shutdown is called when the last container is gone and
@@ -148,12 +149,22 @@ func (s *Service) reserve(ctx context.Context, r *wire.CreateTaskRequest) (*cont
 func (s *Service) keep(c *container, b box) {
 	c.box = b
 	defer close(c.ready)
-	stop, err := b.onOOM(func() { s.events.send(c.namespace, &events.TaskOOM{ContainerID: c.id}) })
+	stop, err := b.onOOM(func() { s.tellOOM(c) })
 	if err != nil {
 		log.L.WithError(err).Debugf("container %s: out-of-memory events are not to be had", c.id)
 		return
 	}
 	c.stopOOM = stop
+}
+
+// tellOOM tells of processes killed for want of memory since the last time.
+func (s *Service) tellOOM(c *container) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.box.oomKills(); n > c.oomKills {
+		c.oomKills = n
+		s.events.send(c.namespace, &events.TaskOOM{ContainerID: c.id})
+	}
 }
 
 func (s *Service) forget(c *container) {
@@ -295,6 +306,7 @@ func (s *Service) watch(c *container, p *process) {
 	id := p.id
 	if id == "" {
 		id = c.id
+		s.tellOOM(c) // the kernel's word may come later than the end
 		if err := writeExit(c.bundle, e); err != nil {
 			log.L.WithError(err).Warnf("container %s: how it ended could not be kept", c.id)
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,12 +62,24 @@ func (r *Rig) Start() {
 		r.t.Fatal(err)
 	}
 	defer logFile.Close()
-	r.daemon = exec.Command(filepath.Join(r.bin, "orlopd"), "--root", r.path("root"), "--state", r.path("state"))
+	args := []string{"--root", r.path("root"), "--state", r.path("state")}
+	if _, err := os.Stat(r.path("config.toml")); err == nil {
+		args = append(args, "--config", r.path("config.toml"))
+	}
+	r.daemon = exec.Command(filepath.Join(r.bin, "orlopd"), args...)
 	r.daemon.Stdout, r.daemon.Stderr = logFile, logFile
 	if err := r.daemon.Start(); err != nil {
 		r.t.Fatal(err)
 	}
 	r.waitFor("unix", r.Socket())
+}
+
+// configure writes the config for the next start.
+func (r *Rig) configure(toml string) {
+	r.t.Helper()
+	if err := os.WriteFile(r.path("config.toml"), []byte(toml), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // Stop ends the daemon by a signal and waits for it.
@@ -132,6 +145,9 @@ func (r *Rig) close() {
 		r.registry.Process.Kill()
 		r.registry.Wait()
 	}
+	if left := r.shims(); len(left) > 0 {
+		r.t.Errorf("shims are left: %v", left)
+	}
 	if left := r.mounts(); left != "" {
 		r.t.Errorf("mounts are left:\n%s", left)
 	}
@@ -184,4 +200,22 @@ func (r *Rig) Must(name string, args ...string) string {
 func (r *Rig) Ctr(args ...string) string {
 	r.t.Helper()
 	return r.Must("ctr", append([]string{"-a", r.Socket()}, args...)...)
+}
+
+// shims lists the processes that hold the rig's containers.
+func (r *Rig) shims() []int { return r.processes("containerd-shim-orlop-v1") }
+
+// processes lists those whose command line names the program and the rig's folder.
+func (r *Rig) processes(program string) []int {
+	var out []int
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range files {
+		data, _ := os.ReadFile(f)
+		line := string(data)
+		if strings.Contains(line, program) && strings.Contains(line, r.dir) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+			out = append(out, pid)
+		}
+	}
+	return out
 }
