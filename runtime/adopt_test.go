@@ -48,7 +48,7 @@ func makeAndDie(root string) {
 // another one starts, enters, waits for and deletes them.
 func TestMakerDies(t *testing.T) {
 	r, bundle := openRuntime(t), newBundle(t)
-	s := newSpec("sh", "-c", "sleep 0.4; exit 9")
+	s := newSpec("sh", "-c", "until [ -e /tmp/go ]; do sleep 0.02; done; exit 9")
 	j, _ := json.Marshal(s)
 	os.WriteFile(filepath.Join(bundle, "config.json"), j, 0o600)
 	root := filepath.Dir(r.StateDir("x"))
@@ -75,12 +75,16 @@ func TestMakerDies(t *testing.T) {
 		if out, code := inside(t, c, &specs.Process{Args: []string{"/bin/true"}, Cwd: "/"}); code != 0 {
 			t.Errorf("exec in %s: %d %s", id, code, out)
 		}
+		if err := os.WriteFile(filepath.Join(bundle, "rootfs/tmp/go"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 		if st, err := c.Wait(ctx); err != nil || st.Code != 9 || !st.Known {
 			t.Errorf("%s ended with %+v %v", id, st, err)
 		}
 		if err := c.Delete(ctx, false); err != nil {
 			t.Error(err)
 		}
+		os.Remove(filepath.Join(bundle, "rootfs/tmp/go"))
 	}
 }
 

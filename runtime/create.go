@@ -47,23 +47,63 @@ const maxConfig = 8 << 20
 
 // ReadSpec reads the configuration of a bundle.
 func ReadSpec(bundle string) (*specs.Spec, error) {
+	spec, _, err := readSpec(bundle)
+	return spec, err
+}
+
+// written is a configuration whose largest part, the seccomp profile, is read
+// only if no container before had the same.
+type written struct {
+	specs.Spec
+	Linux *struct {
+		specs.Linux
+		Seccomp json.RawMessage `json:"seccomp"`
+	} `json:"linux"`
+}
+
+// readSpec reads the configuration of a bundle, with its seccomp profile apart.
+func readSpec(bundle string) (*specs.Spec, *seccomp.Profile, error) {
 	path := filepath.Join(bundle, "config.json")
 	st, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if st.Size() > maxConfig {
-		return nil, invalid("%s is larger than %d bytes", path, maxConfig)
+		return nil, nil, invalid("%s is larger than %d bytes", path, maxConfig)
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	spec := &specs.Spec{}
-	if err := json.Unmarshal(b, spec); err != nil {
-		return nil, invalid("%s: %w", path, err)
+	w := &written{}
+	if err := json.Unmarshal(b, w); err != nil {
+		return nil, nil, invalid("%s: %w", path, err)
 	}
-	return spec, nil
+	spec := &w.Spec
+	if w.Linux == nil {
+		return spec, nil, nil
+	}
+	spec.Linux = &w.Linux.Linux
+	profile, err := seccomp.Parse(w.Linux.Seccomp)
+	if err != nil {
+		return nil, nil, invalid("%s: %w", path, err)
+	}
+	if profile != nil {
+		spec.Linux.Seccomp = profile.Config
+	}
+	return spec, profile, nil
+}
+
+// config returns the configuration to follow, with its seccomp profile.
+func (cfg *CreateConfig) config(bundle string) (*specs.Spec, *seccomp.Profile, error) {
+	if cfg.Spec == nil {
+		return readSpec(bundle)
+	}
+	if cfg.Spec.Linux == nil {
+		return cfg.Spec, nil, nil
+	}
+	profile, err := seccomp.ProfileOf(cfg.Spec.Linux.Seccomp)
+	return cfg.Spec, profile, err
 }
 
 // Create makes a container up to the point where only the program is missing.
@@ -75,11 +115,9 @@ func (r *Runtime) Create(ctx context.Context, cfg CreateConfig) (*Container, err
 	if err != nil {
 		return nil, err
 	}
-	spec := cfg.Spec
-	if spec == nil {
-		if spec, err = ReadSpec(bundle); err != nil {
-			return nil, err
-		}
+	spec, profile, err := cfg.config(bundle)
+	if err != nil {
+		return nil, err
 	}
 	if err := Validate(spec); err != nil {
 		return nil, err
@@ -99,7 +137,7 @@ func (r *Runtime) Create(ctx context.Context, cfg CreateConfig) (*Container, err
 		}
 		return nil, err
 	}
-	cr := &creation{r: r, cfg: cfg, dir: dir, b: &build{spec: spec, id: cfg.ID, bundle: bundle, noPivot: cfg.NoPivot}}
+	cr := &creation{r: r, cfg: cfg, dir: dir, profile: profile, b: &build{spec: spec, id: cfg.ID, bundle: bundle, noPivot: cfg.NoPivot}}
 	c, err := cr.run(ctx)
 	if err != nil {
 		cr.undo()
@@ -118,6 +156,8 @@ type creation struct {
 	child *child
 	rec   *record
 	c     *Container
+	// profile is the seccomp filter, or nil.
+	profile *seccomp.Profile
 	// grouped waits for the control group.
 	grouped func() error
 }
@@ -310,8 +350,8 @@ func (cr *creation) program() (*program, error) {
 		cr.b.rootUID, cr.b.rootGID = max(hostID(l.UIDMappings, 0), 0), max(hostID(l.GIDMappings, 0), 0)
 	}
 	var err error
-	if l.Seccomp != nil {
-		if g.seccomp, err = seccomp.Compile(l.Seccomp); err != nil {
+	if cr.profile != nil {
+		if g.seccomp, err = cr.profile.Compile(); err != nil {
 			return nil, invalid("seccomp: %w", err)
 		}
 		if g.seccomp.Notifies() != (l.Seccomp.ListenerPath != "") {
@@ -365,7 +405,7 @@ func (cr *creation) follow(ctx context.Context) (*Container, error) {
 func (cr *creation) newRecord() *record {
 	s := cr.b.spec
 	rec := &record{ID: cr.cfg.ID, Bundle: cr.b.bundle, Created: time.Now(), Group: cr.group, Annotations: s.Annotations,
-		Hooks: s.Hooks, UIDs: s.Linux.UIDMappings, GIDs: s.Linux.GIDMappings, Seccomp: s.Linux.Seccomp,
+		Hooks: s.Hooks, UIDs: s.Linux.UIDMappings, GIDs: s.Linux.GIDMappings, Seccomp: cr.profile,
 		Process: s.Process, Version: s.Version, Rootfs: s.Root.Path}
 	for _, n := range s.Linux.Namespaces {
 		rec.Namespaces = append(rec.Namespaces, string(n.Type))

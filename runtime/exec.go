@@ -8,7 +8,6 @@ import (
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"github.com/orlop/orlop/runtime/seccomp"
 	"github.com/orlop/orlop/runtime/table"
 	"golang.org/x/sys/unix"
 )
@@ -208,7 +207,7 @@ func (e *execution) program() (*program, error) {
 	}
 	if rec.Seccomp != nil && !e.cfg.hook {
 		var err error
-		if g.seccomp, err = seccomp.Compile(rec.Seccomp); err != nil {
+		if g.seccomp, err = rec.Seccomp.Compile(); err != nil {
 			return nil, err
 		}
 	}

@@ -28,12 +28,12 @@ func (c *Container) offerListener(child *child) error {
 	}
 	defer f.Close()
 	state := specs.ContainerProcessState{Version: specs.Version, Fds: []string{specs.SeccompFdName}, Pid: child.pid(),
-		Metadata: c.rec.Seccomp.ListenerMetadata, State: *c.State()}
+		Metadata: c.rec.Seccomp.Config.ListenerMetadata, State: *c.State()}
 	b, err := json.Marshal(state)
 	if err != nil {
 		return err
 	}
-	conn, err := net.DialTimeout("unix", c.rec.Seccomp.ListenerPath, agentPatience)
+	conn, err := net.DialTimeout("unix", c.rec.Seccomp.Config.ListenerPath, agentPatience)
 	if err != nil {
 		return fmt.Errorf("seccomp agent: %w", err)
 	}

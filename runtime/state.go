@@ -12,6 +12,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/orlop/orlop/runtime/cgroup"
+	"github.com/orlop/orlop/runtime/seccomp"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,7 +30,7 @@ type record struct {
 	Namespaces  []string               `json:"namespaces,omitempty"` // kinds that are not the host's
 	UIDs        []specs.LinuxIDMapping `json:"uids,omitempty"`
 	GIDs        []specs.LinuxIDMapping `json:"gids,omitempty"`
-	Seccomp     *specs.LinuxSeccomp    `json:"seccomp,omitempty"`
+	Seccomp     *seccomp.Profile       `json:"seccomp,omitempty"`
 	Personality *uint64                `json:"personality,omitempty"`
 	Process     *specs.Process         `json:"process,omitempty"` // defaults for exec from the command line
 	Version     string                 `json:"ociVersion"`

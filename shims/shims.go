@@ -1,13 +1,14 @@
 // Package shims is the task port: how the daemon and the process that holds
 // containers talk. It is containerd's runtime v2 protocol over ttrpc, task API
 // version 3 with version 2 beside it; their messages are the same on the wire,
-// so one set of types serves both. Orlop's own shim adds one call, Adopt.
+// so one set of types serves both: version 2's, whose package doesn't bring gRPC
+// into the shim. Orlop's own shim adds one call, Adopt.
 package shims
 
 import (
 	"context"
 
-	task "github.com/containerd/containerd/api/runtime/task/v3"
+	task "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/ttrpc"
 
 	"github.com/orlop/orlop/core/namespaces"

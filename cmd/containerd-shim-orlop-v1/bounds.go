@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,13 +18,23 @@ import (
 // back before it ends.
 const idleWait = time.Minute
 
-// watchIdle calls halt once the shim holds nothing and nobody is connected.
+// quietWait is how long after a change in what it holds a shim gives memory back.
+const quietWait = 2 * time.Second
+
+// watchIdle calls halt once the shim holds nothing and nobody is connected, and
+// gives memory back that creations have needed.
 func watchIdle(l net.Listener, svc *server.Service, halt func()) net.Listener {
 	w := &countingListener{Listener: l}
 	go func() {
-		for idle := time.Duration(0); idle < idleWait; idle += idleWait / 4 {
-			time.Sleep(idleWait / 4)
-			if w.open.Load() > 0 || svc.Len() > 0 {
+		held, trimmed := 0, 0
+		for idle := time.Duration(0); idle < idleWait; idle += quietWait {
+			time.Sleep(quietWait)
+			n := svc.Len()
+			if n == held && n != trimmed {
+				debug.FreeOSMemory()
+				trimmed = n
+			}
+			if held = n; n > 0 || w.open.Load() > 0 {
 				idle = 0
 			}
 		}

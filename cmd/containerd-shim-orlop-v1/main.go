@@ -15,10 +15,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 	"time"
 
-	task "github.com/containerd/containerd/api/runtime/task/v3"
+	task "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/proto"
@@ -111,10 +112,14 @@ func start(f flags) error {
 	return json.NewEncoder(os.Stdout).Encode(shims.Bootstrap{Version: 3, Address: "unix://" + path, Protocol: "ttrpc"})
 }
 
+// gcPercent trades a little time for memory: a shim keeps little and lives long.
+const gcPercent = 25
+
 // serve answers until it is told to stop, or until it holds nothing and nobody
 // has been connected for a while.
 func serve(f flags) error {
 	boundLog()
+	debug.SetGCPercent(gcPercent)
 	listener, err := net.FileListener(os.NewFile(3, "socket"))
 	if err != nil {
 		return err

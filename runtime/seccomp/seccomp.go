@@ -3,8 +3,8 @@
 //
 // System call numbers are grouped into ranges with the same outcome, and a
 // binary search over the ranges finds it; so a default profile takes a few
-// hundred instructions of which fewer than a dozen run per call. Compiled programs are
-// cached by content, as hosts use few profiles.
+// hundred instructions of which fewer than a dozen run per call. A Profile is parsed
+// and compiled once for all containers that use it.
 //
 // Where rules for one system call compete, those with arguments are tried in the
 // order of the configuration, then the first without. A call that is newer than
@@ -17,11 +17,8 @@ package seccomp
 //go:generate go run ./gen
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
-	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -51,39 +48,6 @@ type Program struct {
 
 // Notifies reports whether loading the program yields a listener.
 func (p *Program) Notifies() bool { return p.Flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 }
-
-// maxCached bounds the cache: more profiles than this on a host are a mistake
-// or an attack.
-const maxCached = 64
-
-var cache struct {
-	mu sync.Mutex
-	m  map[string]*Program
-}
-
-// Compile translates a configuration for this machine.
-func Compile(c *specs.LinuxSeccomp) (*Program, error) {
-	key, err := json.Marshal(c)
-	if err != nil {
-		return nil, err
-	}
-	cache.mu.Lock()
-	p := cache.m[string(key)]
-	cache.mu.Unlock()
-	if p != nil {
-		return p, nil
-	}
-	if p, err = compile(c, runtime.GOARCH); err != nil {
-		return nil, err
-	}
-	cache.mu.Lock()
-	if cache.m == nil || len(cache.m) >= maxCached {
-		cache.m = map[string]*Program{}
-	}
-	cache.m[string(key)] = p
-	cache.mu.Unlock()
-	return p, nil
-}
 
 func compile(c *specs.LinuxSeccomp, goarch string) (*Program, error) {
 	p := &Program{}

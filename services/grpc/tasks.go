@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	shim "github.com/containerd/containerd/api/runtime/task/v3"
+	shim "github.com/containerd/containerd/api/runtime/task/v2"
 	wire "github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/api/types/task"

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	wire "github.com/containerd/containerd/api/runtime/task/v3"
+	wire "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/containerd/typeurl/v2"

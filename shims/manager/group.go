@@ -32,7 +32,7 @@ func (m *Manager) place(ctx context.Context) (*shim, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s.count++
-	if m.next == nil && s.count >= (m.cfg.ContainersPerShim+1)/2 && !m.closed {
+	if m.next == nil && s.count >= m.cfg.ContainersPerShim*3/4 && !m.closed {
 		m.stocks.Go(m.stock)
 	}
 	return s, nil

@@ -11,7 +11,7 @@
 // # Shims
 //
 // A group is a shim of Orlop with room for more containers. One is started ahead of
-// need, the next when it is half full. A container that chose a runtime program or
+// need, the next when it is three quarters full. A container that chose a runtime program or
 // another shim has a shim of its own.
 //
 // # Locks
@@ -30,7 +30,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/events"
-	wire "github.com/containerd/containerd/api/runtime/task/v3"
+	wire "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"

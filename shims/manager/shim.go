@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/runtime/bootstrap/v1"
-	wire "github.com/containerd/containerd/api/runtime/task/v3"
+	wire "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/log"

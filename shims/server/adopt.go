@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
-	wire "github.com/containerd/containerd/api/runtime/task/v3"
+	wire "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"

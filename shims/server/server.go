@@ -29,7 +29,7 @@ import (
 	"sync"
 
 	"github.com/containerd/containerd/api/events"
-	wire "github.com/containerd/containerd/api/runtime/task/v3"
+	wire "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/api/types/task"
