@@ -211,7 +211,7 @@ func TestProxies(t *testing.T) {
 	}{
 		{0o600, 0o755, ""},
 		{0o666, 0o755, "every user can write to it"},
-		{0o600, 0o777, "every user can write to its folder"},
+		{0o600, 0o777, "every user can write to the folder"},
 		{0o600, 0o777 | os.ModeSticky, ""},
 	} {
 		if err := errors.Join(os.Chmod(sock, c.sock), os.Chmod(dir, c.dir)); err != nil {

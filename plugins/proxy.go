@@ -5,8 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
+	"github.com/orlop/orlop/internal/trust"
 	"github.com/orlop/orlop/plugins/config"
 	"github.com/orlop/orlop/plugins/graph"
 )
@@ -45,23 +45,11 @@ func checkSocket(address string) error {
 	if info.Mode().Perm()&0o002 != 0 {
 		return fmt.Errorf("socket %s: every user can write to it (mode %#o)", path, info.Mode().Perm())
 	}
-	if uid := owner(info); uid != 0 && uid != os.Geteuid() {
+	if uid := trust.Owner(info); uid != 0 && uid != os.Geteuid() {
 		return fmt.Errorf("socket %s: belongs to user %d, not to root", path, uid)
 	}
-	dir, err := os.Stat(filepath.Dir(path))
-	if err != nil {
+	if err := trust.Folder(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("socket %s: %w", path, err)
 	}
-	if dir.Mode().Perm()&0o002 != 0 && dir.Mode()&os.ModeSticky == 0 {
-		return fmt.Errorf("socket %s: every user can write to its folder (mode %#o)", path, dir.Mode().Perm())
-	}
 	return nil
-}
-
-// owner returns the user a file belongs to.
-func owner(info os.FileInfo) int {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return int(st.Uid)
-	}
-	return 0
 }

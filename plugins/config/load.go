@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/orlop/orlop/internal/trust"
 )
 
 const (
@@ -64,7 +66,8 @@ func Parse(name string, data []byte) (*Document, error) {
 
 // Load reads the file at path and, breadth first, what it imports: later files
 // override earlier ones. A file that was read already is not read again, so
-// imports may form a cycle. A file that other users can write is refused.
+// imports may form a cycle. A file that other users can write or replace is
+// refused.
 func Load(path string) (*Document, error) {
 	d := Empty()
 	d.FileVersion = 0
@@ -128,8 +131,8 @@ func (d *Document) read(path string) (*Node, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("not a regular file")
 	}
-	if info.Mode().Perm()&0o002 != 0 {
-		return nil, fmt.Errorf("every user can write this file (mode %#o); run: chmod o-w %s", info.Mode().Perm(), path)
+	if err := trust.File(path, info); err != nil {
+		return nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {

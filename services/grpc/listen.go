@@ -19,12 +19,27 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/orlop/orlop/core/event"
+	"github.com/orlop/orlop/internal/trust"
 )
 
 // Socket is where a door listens: a unix socket only its owner and group may use.
 type Socket struct {
 	Path     string
 	UID, GID int
+	// MaxRecv and MaxSend bound messages, in bytes; 0 is [MaxMessage].
+	MaxRecv, MaxSend int
+}
+
+// options are the bounds of messages.
+func (s Socket) options() []grpc.ServerOption {
+	var opts []grpc.ServerOption
+	if s.MaxRecv > 0 {
+		opts = append(opts, grpc.MaxRecvMsgSize(s.MaxRecv))
+	}
+	if s.MaxSend > 0 {
+		opts = append(opts, grpc.MaxSendMsgSize(s.MaxSend))
+	}
+	return opts
 }
 
 // listen takes the socket's place. A live daemon's socket is refused, a dead
@@ -32,6 +47,9 @@ type Socket struct {
 func (s Socket) listen() (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(s.Path), 0o711); err != nil {
 		return nil, err
+	}
+	if err := trust.Folder(filepath.Dir(s.Path)); err != nil {
+		return nil, fmt.Errorf("socket %s: %w", s.Path, err)
 	}
 	if c, err := net.DialTimeout("unix", s.Path, time.Second); err == nil {
 		c.Close()
@@ -66,7 +84,7 @@ func Listen(sock Socket, services []Service) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{socket: sock, server: NewServer(services)}
+	s := &Server{socket: sock, server: NewServer(services, sock.options()...)}
 	grpc_health_v1.RegisterHealthServer(s.server, health.NewServer())
 	go func() {
 		if err := s.server.Serve(l); err != nil {
