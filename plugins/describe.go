@@ -25,7 +25,7 @@ func (p *Plan) Dump(comments bool) string {
 func (sys *System) Dump(comments bool) string {
 	sys.reload.Lock()
 	defer sys.reload.Unlock()
-	p := Plan{Settings: sys.settings(), steps: sys.steps}
+	p := Plan{Settings: sys.settings, steps: sys.steps}
 	return p.Dump(comments)
 }
 

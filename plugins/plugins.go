@@ -121,6 +121,18 @@ func (p *provider) id() string { return p.kind.name + "." + p.name }
 type Registry struct {
 	providers []*provider
 	proxies   map[string]func(name string, p config.Proxy) *provider
+
+	liveKeys []string
+	live     func(context.Context, config.Settings) error
+}
+
+// LiveSettings says which of the daemon's own keys, by their name in the file,
+// can change while it runs, and how. It is called once at most.
+func (r *Registry) LiveSettings(keys []string, apply func(ctx context.Context, next config.Settings) error) {
+	if r.live != nil {
+		panic("plugins: LiveSettings is called twice")
+	}
+	r.liveKeys, r.live = keys, apply
 }
 
 // Provide adds a provider of kind k. It panics if k already has one by that

@@ -74,18 +74,43 @@ func (sys *System) Reload(ctx context.Context, doc *config.Document, defaults co
 			changes = append(changes, Change{ID: st.id(), Keys: []string{"added"}, Restart: true})
 		}
 	}
-	if keys := differs(sys.settings(), next.Settings); len(keys) > 0 {
-		changes = append(changes, Change{Keys: keys, Restart: true})
-	}
-	return changes, nil
+	return append(changes, sys.changeSettings(ctx, next.Settings)...), nil
 }
 
-// settings are those the running system was planned with.
-func (sys *System) settings() config.Settings {
-	if len(sys.steps) == 0 {
-		return config.Settings{}
+// changeSettings applies those of the daemon's own keys that can change while it
+// runs.
+func (sys *System) changeSettings(ctx context.Context, next config.Settings) []Change {
+	var changes []Change
+	keys := differs(sys.settings, next)
+	isLive := func(key string) bool { return slices.Contains(sys.reg.liveKeys, key) }
+	var live []string
+	for _, k := range keys {
+		if isLive(k) {
+			live = append(live, k)
+		}
 	}
-	return sys.steps[0].scope.settings
+	if len(live) > 0 {
+		c := Change{Keys: live}
+		c.Err = guard("reload", func() error { return sys.reg.live(ctx, next) })
+		if c.Applied = c.Err == nil; c.Applied {
+			adopt(&sys.settings, next, live)
+		}
+		changes = append(changes, c)
+	}
+	if rest := slices.DeleteFunc(keys, isLive); len(rest) > 0 {
+		changes = append(changes, Change{Keys: rest, Restart: true})
+	}
+	return changes
+}
+
+// adopt copies the fields that the keys name.
+func adopt(to *config.Settings, from config.Settings, keys []string) {
+	x, y := reflect.ValueOf(to).Elem(), reflect.ValueOf(from)
+	for i := range x.NumField() {
+		if slices.Contains(keys, config.Key(x.Type().Field(i))) {
+			x.Field(i).Set(y.Field(i))
+		}
+	}
 }
 
 // change applies what differs between a running provider and its new

@@ -197,6 +197,14 @@ func Config[C any](s *Scope, defaults C) *C {
 	return c
 }
 
+// Look reads another provider's part of the config over the defaults, for what
+// two have to agree on, such as the address that one listens at and another one
+// tells. Mistakes in it are that provider's to report.
+func Look[C any](s *Scope, id string, defaults C) C {
+	config.Decode(s.doc.Root.Get("plugins", id), &defaults, id, &config.Report{})
+	return defaults
+}
+
 // Live declares that the provider takes a changed config while it runs: apply
 // is called with the new one after all of the new file has been checked. It
 // returns [ErrRestart] if it can't take that change; any other error is

@@ -17,7 +17,7 @@ import (
 // once.
 func (p *Plan) Start(ctx context.Context) (*System, error) {
 	sys := p.sys
-	sys.reg, sys.steps = p.reg, p.steps
+	sys.reg, sys.steps, sys.settings = p.reg, p.steps, p.Settings
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := &starter{sys: sys, cancel: cancel, done: map[*step]chan struct{}{}}

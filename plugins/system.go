@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/orlop/orlop/plugins/config"
 	"github.com/orlop/orlop/plugins/graph"
 )
 
@@ -32,7 +33,8 @@ type System struct {
 	steps      []*step
 	closeLimit time.Duration
 
-	reload sync.Mutex // one reload at a time; taken before mu
+	reload   sync.Mutex      // one reload at a time; taken before mu
+	settings config.Settings // in force; guarded by reload
 
 	mu     sync.Mutex // guards what is below
 	states map[*step]*state

@@ -3,16 +3,8 @@
 package builtin
 
 import (
-	"sync/atomic"
-
 	"github.com/orlop/orlop/plugins"
 )
-
-// Daemon is what providers may ask of the program around them.
-type Daemon struct {
-	// System is set once it has started.
-	System atomic.Pointer[plugins.System]
-}
 
 // Register adds every provider.
 func Register(r *plugins.Registry, d *Daemon) {
@@ -25,9 +17,10 @@ func Register(r *plugins.Registry, d *Daemon) {
 	scheduler(r)
 	walking(r)
 	puller(r)
-	tasks(r)
+	tasks(r, d)
 	services(r)
 	introspection(r, d)
-	doorGRPC(r)
-	doorTTRPC(r)
+	doorGRPC(r, d)
+	doorTTRPC(r, d)
+	settings(r)
 }

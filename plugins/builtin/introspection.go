@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/orlop/orlop/plugins"
-	"github.com/orlop/orlop/plugins/graph"
 	"github.com/orlop/orlop/plugins/kinds"
 	"github.com/orlop/orlop/services/grpc"
 )
@@ -13,12 +12,7 @@ func introspection(r *plugins.Registry, d *Daemon) {
 	plugins.Provide(r, kinds.Service, "introspection", func(s *plugins.Scope) plugins.Build[grpc.Service] {
 		db := plugins.One(s, kinds.Metadata)
 		return func(context.Context) (grpc.Service, error) {
-			return &grpc.Introspection{UUID: db().UUID(), Graph: func() graph.Graph {
-				if sys := d.System.Load(); sys != nil {
-					return sys.Graph()
-				}
-				return graph.Graph{}
-			}}, nil
+			return &grpc.Introspection{UUID: db().UUID(), Graph: d.Graph}, nil
 		}
 	})
 }

@@ -46,10 +46,15 @@ func scheduler(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Collector, "scheduler", func(s *plugins.Scope) plugins.Build[*collect.Scheduler] {
 		cfg := plugins.Config(s, collect.DefaultConfig())
 		db := plugins.One(s, kinds.Metadata)
+		var running *collect.Scheduler
+		plugins.Live(s, cfg, func(_ context.Context, next *collect.Config) error {
+			running.Configure(*next)
+			return nil
+		})
 		return func(context.Context) (*collect.Scheduler, error) {
-			c := collect.Start(*cfg, db())
-			db().OnChange(c.Changed)
-			return c, nil
+			running = collect.Start(*cfg, db())
+			db().OnChange(running.Changed)
+			return running, nil
 		}
 	})
 }

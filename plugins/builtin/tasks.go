@@ -10,13 +10,13 @@ import (
 	"github.com/orlop/orlop/shims/manager"
 )
 
-func tasks(r *plugins.Registry) {
+func tasks(r *plugins.Registry, d *Daemon) {
 	plugins.Provide(r, kinds.Runtime, "task", func(s *plugins.Scope) plugins.Build[*manager.Manager] {
 		s.Required()
 		cfg := plugins.Config(s, manager.DefaultConfig())
 		bus := plugins.One(s, kinds.Events)
 		state, sockets := s.State(), filepath.Join(s.Settings().State, "s")
-		address := doorConfig{}.socket(s.Settings().State, "orlopd.sock").Path
+		address := d.grpcAddress(s)
 		s.Platforms(hostPlatform())
 		return func(ctx context.Context) (*manager.Manager, error) {
 			return manager.Open(ctx, *cfg, manager.Where{State: state, Sockets: sockets, Address: address}, bus())

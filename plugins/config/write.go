@@ -15,6 +15,7 @@ import (
 )
 
 //go:generate go run ../../internal/confdoc/gen -root ../.. -out docs.txt
+//go:generate sh -c "go run ../../cmd/orlopd config default >example.tmp && mv example.tmp ../../config.toml.example"
 
 //go:embed docs.txt
 var docsText string

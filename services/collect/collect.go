@@ -5,6 +5,7 @@ package collect
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/log"
@@ -43,7 +44,7 @@ type Collector interface {
 
 // Scheduler runs a collector in a goroutine of its own.
 type Scheduler struct {
-	cfg    Config
+	cfg    atomic.Pointer[Config]
 	db     Collector
 	wake   chan struct{}
 	cancel context.CancelFunc
@@ -53,10 +54,14 @@ type Scheduler struct {
 // Start begins to schedule. Close ends it.
 func Start(cfg Config, db Collector) *Scheduler {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Scheduler{cfg: cfg, db: db, wake: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
+	s := &Scheduler{db: db, wake: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
+	s.cfg.Store(&cfg)
 	go s.run(ctx)
 	return s
 }
+
+// Configure changes the config from the next collection on.
+func (s *Scheduler) Configure(cfg Config) { s.cfg.Store(&cfg) }
 
 // Changed tells of a committed write; a deletion asks for a collection.
 func (s *Scheduler) Changed(deletion bool) {
@@ -78,7 +83,7 @@ func (s *Scheduler) Close() error {
 
 func (s *Scheduler) run(ctx context.Context) {
 	defer close(s.done)
-	pause := s.cfg.StartupDelay
+	pause := s.cfg.Load().StartupDelay
 	for first := true; ; first = false {
 		if !first {
 			select {
@@ -94,7 +99,8 @@ func (s *Scheduler) run(ctx context.Context) {
 		if _, err := s.db.Collect(ctx); err != nil && ctx.Err() == nil {
 			log.G(ctx).WithError(err).Warn("garbage collection")
 		}
-		pause = max(s.cfg.ScheduleDelay, time.Duration(float64(time.Since(start))/s.cfg.PauseThreshold))
+		cfg := s.cfg.Load()
+		pause = max(cfg.ScheduleDelay, time.Duration(float64(time.Since(start))/cfg.PauseThreshold))
 	}
 }
 

@@ -15,9 +15,9 @@ import (
 	"github.com/orlop/orlop/core/namespaces"
 )
 
-// maxMessage is the largest message, in bytes; it is containerd's, and clients
+// MaxMessage is the largest message, in bytes; it is containerd's, and clients
 // size their writes by it.
-const maxMessage = 16 << 20
+const MaxMessage = 16 << 20
 
 // Service registers itself with a server.
 type Service interface {
@@ -25,9 +25,10 @@ type Service interface {
 }
 
 // NewServer makes a server with the edge's interceptors and the given services.
+// Messages may have [MaxMessage] bytes unless the options say otherwise.
 func NewServer(services []Service, opts ...grpc.ServerOption) *grpc.Server {
+	opts = append([]grpc.ServerOption{grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage)}, opts...)
 	opts = append(opts,
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
 		grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream))
 	s := grpc.NewServer(opts...)
 	for _, svc := range services {
