@@ -119,6 +119,15 @@ type Store interface {
 	IngestManager
 }
 
+// Mender is a [Store] that can show what a power cut left of ingests: bytes
+// whose ref nobody can tell any more.
+type Mender interface {
+	// TornIngests names them; the names mean nothing but to DropTorn.
+	TornIngests(ctx context.Context) ([]string, error)
+	// DropTorn removes one. One that is in use by now stays, and is Unavailable.
+	DropTorn(ctx context.Context, name string) error
+}
+
 // Field lets filters look into an Info: "digest", "size", "labels.<key>".
 func (i Info) Field(path []string) (string, bool) {
 	if len(path) == 0 {

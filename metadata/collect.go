@@ -23,12 +23,23 @@ type Stats struct {
 	Mark, Sweep time.Duration
 	// Pause is the longest time a writer had to wait for one transaction.
 	Pause time.Duration
+	// Removed is what was, or would be, removed.
+	Removed []Removed
+}
+
+// Removed is one object that nothing referred to.
+type Removed struct {
+	Node gc.Node
+	// Bytes it had, of blobs and committed snapshots. Those of a blob that another
+	// namespace names stay on the disk.
+	Bytes int64
 }
 
 // garbage is one record to go, and afterwards the bytes it names.
 type garbage struct {
-	node gc.Node
-	id   string // of a snapshot's bytes
+	node  gc.Node
+	id    string // of a snapshot's bytes
+	bytes int64
 }
 
 // Collect removes what nothing refers to. Marking reads a snapshot of the
@@ -52,7 +63,13 @@ func (db *DB) collect(ctx context.Context, dry bool) (Stats, error) {
 	st := statsOf(marker, dead)
 	st.Mark = time.Since(start)
 	if dry {
-		return st, nil
+		err := db.view(func(t *tx) error {
+			for _, n := range dead {
+				st.Removed = append(st.Removed, Removed{n, db.size(t, n)})
+			}
+			return nil
+		})
+		return st, err
 	}
 	start = time.Now()
 	err = db.sweep(ctx, marker, dead, &st)
@@ -163,6 +180,7 @@ func (db *DB) sweep(ctx context.Context, m *gc.Marker, dead []gc.Node, st *Stats
 		}
 		dead = dead[n:]
 		for _, item := range gone {
+			st.Removed = append(st.Removed, Removed{item.node, item.bytes})
 			if err := db.sweepBytes(ctx, item); err != nil {
 				errs = append(errs, err)
 			}
@@ -184,7 +202,9 @@ func (db *DB) sweepRecords(ctx context.Context, m *gc.Marker, dead []gc.Node) ([
 			if _, live := m.Seen[n]; live {
 				continue
 			}
+			size := db.size(t, n)
 			item, err := db.forgetNode(t, n)
+			item.bytes = size
 			if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
 				continue
 			}
@@ -259,6 +279,22 @@ func (db *DB) leaseEdges(t *tx, n gc.Node, g *graph) error {
 	refs, err := leaseRefs(t, n.Namespace, l)
 	g.node(n, l.Labels, refs...)
 	return err
+}
+
+// size is what is known of a node's bytes; 0 if nothing is.
+func (db *DB) size(t *tx, n gc.Node) int64 {
+	switch n.Type {
+	case gc.Content:
+		info, _ := contentTable.get(t, n.Namespace, n.Key)
+		return info.Size
+	case gc.Snapshot:
+		name, key, _ := strings.Cut(n.Key, "/")
+		if s, err := db.snapshots(name); err == nil {
+			rec, _ := s.table.get(t, n.Namespace, key)
+			return rec.Usage.Size
+		}
+	}
+	return 0
 }
 
 // forgetNode deletes a node's record.

@@ -13,6 +13,7 @@ const idBlockSize = 1024
 type idBlock struct {
 	mu        sync.Mutex
 	next, end uint64
+	first     uint64 // of this run; 0 before there was any
 }
 
 // newID returns the next ID, reserving a block of them when the last is used up.
@@ -26,6 +27,9 @@ func (db *DB) newID() (string, error) {
 			return "", err
 		}
 		b.next, b.end = start, start+idBlockSize
+		if b.first == 0 {
+			b.first = start
+		}
 	}
 	id := b.next
 	b.next++

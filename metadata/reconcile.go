@@ -3,10 +3,8 @@ package metadata
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/orlop/orlop/content"
@@ -14,8 +12,7 @@ import (
 
 // Finding is one difference between the database and a backend.
 type Finding struct {
-	// Kind is "orphan" (bytes without a name), "missing" (a name without bytes)
-	// or "damaged" (bytes that don't match their digest).
+	// Kind is "orphan": bytes without a name.
 	Kind string
 	// What says which, as "blob sha256:…", "ingest …" or "snapshot overlayfs/42".
 	What     string
@@ -138,80 +135,4 @@ func (db *DB) orphanIngests(ctx context.Context) ([]Finding, error) {
 		found = append(found, Finding{"orphan", "ingest " + st.Ref, err == nil})
 	}
 	return found, errors.Join(errs...)
-}
-
-// Check compares the database with the backends and verifies every blob's
-// digest, telling fn of each difference. It changes nothing. Things that are
-// being made meanwhile may show as orphans; run it again to be sure.
-func (db *DB) Check(ctx context.Context, fn func(Finding) error) error {
-	if err := db.checkBlobs(ctx, fn); err != nil {
-		return err
-	}
-	for name, driver := range db.back.Drivers {
-		if err := db.checkSnapshots(ctx, name, driver.List, fn); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (db *DB) checkBlobs(ctx context.Context, fn func(Finding) error) error {
-	known, err := db.blobs()
-	if err != nil {
-		return err
-	}
-	for dgst := range known {
-		if f, bad := db.checkBlob(ctx, dgst); bad {
-			if err := fn(f); err != nil {
-				return err
-			}
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	return db.back.Content.Walk(ctx, func(info content.Info) error {
-		if known[info.Digest] {
-			return nil
-		}
-		return fn(Finding{Kind: "orphan", What: "blob " + info.Digest.String()})
-	})
-}
-
-func (db *DB) checkBlob(ctx context.Context, dgst digest.Digest) (Finding, bool) {
-	err := content.Verify(ctx, db.back.Content, dgst)
-	what := "blob " + dgst.String()
-	switch {
-	case err == nil:
-		return Finding{}, false
-	case errdefs.IsNotFound(err):
-		return Finding{Kind: "missing", What: what}, true
-	default:
-		return Finding{Kind: "damaged", What: fmt.Sprintf("%s: %v", what, err)}, true
-	}
-}
-
-func (db *DB) checkSnapshots(ctx context.Context, name string, list func(context.Context) ([]string, error), fn func(Finding) error) error {
-	known, err := db.snapshotIDs(name)
-	if err != nil {
-		return err
-	}
-	ids, err := list(ctx)
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		if _, ok := known[id]; !ok {
-			if err := fn(Finding{Kind: "orphan", What: "snapshot " + name + "/" + id}); err != nil {
-				return err
-			}
-		}
-		delete(known, id)
-	}
-	for id, key := range known {
-		if err := fn(Finding{Kind: "missing", What: "snapshot " + name + "/" + id + " (" + key + ")"}); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -215,3 +215,60 @@ func (s *Store) Abort(_ context.Context, ref string) error {
 	}
 	return os.RemoveAll(dir)
 }
+
+var _ content.Mender = (*Store)(nil)
+
+// TornIngests lists the folders of ingests whose note is torn and that no writer
+// has opened.
+func (s *Store) TornIngests(ctx context.Context) ([]string, error) {
+	dirs, err := os.ReadDir(filepath.Join(s.root, "ingest"))
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, d := range dirs {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !s.busy(d.Name()) && s.torn(d.Name()) {
+			out = append(out, d.Name())
+		}
+	}
+	return out, nil
+}
+
+func (s *Store) torn(name string) bool {
+	n, err := loadNote(filepath.Join(s.root, "ingest", name), "")
+	return errors.Is(err, fs.ErrNotExist) || err == nil && refName(n.Ref) != name
+}
+
+// busy reports whether a writer has the ingest in that folder open.
+func (s *Store) busy(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ref := range s.open {
+		if refName(ref) == name {
+			return true
+		}
+	}
+	return false
+}
+
+// DropTorn removes the folder of a torn ingest.
+func (s *Store) DropTorn(_ context.Context, name string) error {
+	if name != filepath.Base(name) {
+		return fmt.Errorf("torn ingest %q: %w", name, errdefs.ErrInvalidArgument)
+	}
+	// The lock keeps a writer from opening it meanwhile.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ref := range s.open {
+		if refName(ref) == name {
+			return fmt.Errorf("torn ingest %s is being written: %w", name, errdefs.ErrUnavailable)
+		}
+	}
+	if !s.torn(name) {
+		return fmt.Errorf("ingest %s is whole: %w", name, errdefs.ErrFailedPrecondition)
+	}
+	return os.RemoveAll(filepath.Join(s.root, "ingest", name))
+}

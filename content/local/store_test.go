@@ -54,13 +54,51 @@ func TestTornIngest(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dirs[0], "ref.json"), []byte(`{"ref":"to`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w, err = open(t, root).Writer(t.Context(), content.WriterOptions{Ref: "torn"})
+	s = open(t, root)
+	name := filepath.Base(dirs[0])
+	if torn, err := s.TornIngests(t.Context()); err != nil || len(torn) != 1 || torn[0] != name {
+		t.Fatalf("torn ingests %v (%v), want %s", torn, err, name)
+	}
+	w, err = s.Writer(t.Context(), content.WriterOptions{Ref: "torn"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
+	if torn, err := s.TornIngests(t.Context()); err != nil || len(torn) != 0 {
+		t.Fatalf("an ingest that is written counts as torn: %v (%v)", torn, err)
+	}
+	if err := s.DropTorn(t.Context(), name); err == nil {
+		t.Fatal("an ingest that is written was dropped")
+	}
 	if st, _ := w.Status(); st.Offset != 0 {
 		t.Fatalf("a torn note resumed at %d, want a fresh start", st.Offset)
+	}
+}
+
+func TestDropTorn(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	dir := filepath.Join(root, "ingest", "half")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DropTorn(t.Context(), "half"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Fatal("the torn ingest is still there")
+	}
+	w, err := s.Writer(t.Context(), content.WriterOptions{Ref: "whole"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	dirs, _ := filepath.Glob(filepath.Join(root, "ingest", "*"))
+	if err := s.DropTorn(t.Context(), filepath.Base(dirs[0])); err == nil {
+		t.Fatal("a whole ingest was dropped")
+	}
+	if err := s.DropTorn(t.Context(), "../blobs"); err == nil {
+		t.Fatal("a folder outside was dropped")
 	}
 }
 

@@ -20,6 +20,7 @@ func Register(r *plugins.Registry, d *Daemon) {
 	tasks(r, d)
 	services(r)
 	introspection(r, d)
+	admin(r, d)
 	doorGRPC(r, d)
 	doorTTRPC(r, d)
 	settings(r)

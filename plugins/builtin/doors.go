@@ -3,7 +3,9 @@ package builtin
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/plugins/kinds"
@@ -85,14 +87,13 @@ func doorGRPC(r *plugins.Registry, d *Daemon) {
 	plugins.Provide(r, kinds.Door, "grpc", func(s *plugins.Scope) plugins.Build[kinds.Server] {
 		s.Required()
 		cfg := plugins.Config(s, defaultGRPC())
-		services := plugins.All(s, kinds.Service)
+		services, own := plugins.All(s, kinds.Service), plugins.All(s, kinds.Own)
 		sock := grpc.Socket{Path: d.address(s, *cfg), UID: cfg.UID, GID: cfg.GID, MaxRecv: cfg.MaxRecv, MaxSend: cfg.MaxSend}
 		s.Export("address", sock.Path)
 		return func(context.Context) (kinds.Server, error) {
 			var list []grpc.Service
-			for _, svc := range services() {
-				list = append(list, svc)
-			}
+			list = slices.AppendSeq(list, maps.Values(services()))
+			list = slices.AppendSeq(list, maps.Values(own()))
 			return grpc.Listen(sock, list)
 		}
 	})

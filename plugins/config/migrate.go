@@ -154,6 +154,7 @@ func moveServers(root *Node) {
 	grpc, ttrpc, debug, metrics := root.Get("grpc"), root.Get("ttrpc"), root.Get("debug"), root.Get("metrics")
 	plugins := root.table("plugins", root.Pos)
 	address := str(grpc.Get("address"))
+	dropUnset(grpc, metrics)
 	if grpc.Get("tcp_address") != nil {
 		to := plugins.table(idGRPCTCP, grpc.Pos)
 		for _, key := range grpc.Keys() {
@@ -189,6 +190,21 @@ func moveServers(root *Node) {
 		}
 	}
 	dropEmpty(root, "plugins", "debug")
+}
+
+// dropUnset removes what old files say of parts that they don't turn on: such a
+// file isn't about them.
+func dropUnset(grpc, metrics *Node) {
+	if grpc != nil && str(grpc.Get("tcp_address")) == "" {
+		for _, key := range grpc.Keys() {
+			if strings.HasPrefix(key, "tcp_") {
+				delete(grpc.Table, key)
+			}
+		}
+	}
+	if h := metrics.Get("grpc_histogram"); h != nil && h.Value == false {
+		delete(metrics.Table, "grpc_histogram")
+	}
 }
 
 func (n *Node) posOr(pos Pos) Pos {

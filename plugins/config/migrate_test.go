@@ -43,9 +43,6 @@ state = "/var/run/docker/containerd/daemon"
 format = ""
 level = ""
 
-[plugins."io.containerd.metrics.v1.grpc-prometheus"]
-grpc_histogram = false
-
 [plugins."io.containerd.server.v1.debug"]
 address = "/var/run/docker/containerd/containerd-debug.sock"
 gid = 0

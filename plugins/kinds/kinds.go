@@ -28,5 +28,6 @@ var (
 	Puller      = plugins.NewKind[*pull.Puller]("io.orlop.pull.v1", plugins.Describe("brings images from registries"))
 	Runtime     = plugins.NewKind[*manager.Manager]("io.containerd.runtime.v2", plugins.Describe("runs containers in shims"))
 	Service     = plugins.NewKind[grpc.Service]("io.containerd.grpc.v1", plugins.Describe("serves one API"))
+	Own         = plugins.NewKind[grpc.Service]("io.orlop.grpc.v1", plugins.Describe("serves an API of Orlop's own"))
 	Door        = plugins.NewKind[Server]("io.containerd.server.v1", plugins.Describe("listens for clients"))
 )
