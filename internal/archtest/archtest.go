@@ -91,6 +91,9 @@ var rooms = []room{
 	// The edge shows the plugin graph, which is plain data, and reaches tasks by their manager.
 	{dir: "services/grpc", ours: join(ports, "core", "services", "protobuf", "api", "internal", "plugins/graph", "shims/manager"),
 		theirs: slices.Concat(vocab, logs, wire, system, []string{"go.opentelemetry.io", "github.com/prometheus/client_golang"})},
+	// What shims tell of cgroups are messages of containerd's cgroups module.
+	{dir: "services/grpc/observe", ours: []string{"core"}, theirs: slices.Concat(vocab, logs, wire, []string{"go.opentelemetry.io",
+		"github.com/prometheus/client_golang", "github.com/containerd/cgroups/v3/cgroup1/stats", "github.com/containerd/cgroups/v3/cgroup2/stats"})},
 	{dir: "services/docker", ours: []string{"core", "services", "internal"}, theirs: vocab},
 	{dir: "services/cri", ours: []string{"core", "services", "internal"}, theirs: join(slices.Concat(vocab, wire), "k8s.io/cri-api")},
 	{dir: "services/registry", ours: join(ports, "core", "services", "internal"), theirs: vocab},

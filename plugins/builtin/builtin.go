@@ -21,6 +21,7 @@ func Register(r *plugins.Registry, d *Daemon) {
 	services(r)
 	introspection(r, d)
 	admin(r, d)
+	observing(r)
 	doorGRPC(r, d)
 	doorTTRPC(r, d)
 	settings(r)

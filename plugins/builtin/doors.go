@@ -88,12 +88,19 @@ func doorGRPC(r *plugins.Registry, d *Daemon) {
 		s.Required()
 		cfg := plugins.Config(s, defaultGRPC())
 		services, own := plugins.All(s, kinds.Service), plugins.All(s, kinds.Own)
+		figures, traces := plugins.Optional(s, kinds.Metrics), plugins.Optional(s, kinds.Tracing)
 		sock := grpc.Socket{Path: d.address(s, *cfg), UID: cfg.UID, GID: cfg.GID, MaxRecv: cfg.MaxRecv, MaxSend: cfg.MaxSend}
 		s.Export("address", sock.Path)
 		return func(context.Context) (kinds.Server, error) {
 			var list []grpc.Service
 			list = slices.AppendSeq(list, maps.Values(services()))
 			list = slices.AppendSeq(list, maps.Values(own()))
+			if m, ok := figures(); ok {
+				sock.Watchers = append(sock.Watchers, m)
+			}
+			if t, ok := traces(); ok {
+				sock.Watchers = append(sock.Watchers, t.Handler())
+			}
 			return grpc.Listen(sock, list)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/orlop/orlop/services/collect"
 	"github.com/orlop/orlop/services/events"
 	"github.com/orlop/orlop/services/grpc"
+	"github.com/orlop/orlop/services/grpc/observe"
 	"github.com/orlop/orlop/services/pull"
 	"github.com/orlop/orlop/shims/manager"
 	"github.com/orlop/orlop/snapshotters"
@@ -16,6 +17,9 @@ import (
 
 // Server is a listening door; it closes with the daemon.
 type Server interface{ Address() string }
+
+// TaskMonitor watches tasks until it is closed.
+type TaskMonitor interface{ Close() }
 
 // The roles, from the ground up.
 var (
@@ -29,5 +33,8 @@ var (
 	Runtime     = plugins.NewKind[*manager.Manager]("io.containerd.runtime.v2", plugins.Describe("runs containers in shims"))
 	Service     = plugins.NewKind[grpc.Service]("io.containerd.grpc.v1", plugins.Describe("serves one API"))
 	Own         = plugins.NewKind[grpc.Service]("io.orlop.grpc.v1", plugins.Describe("serves an API of Orlop's own"))
+	Metrics     = plugins.NewKind[*observe.Metrics]("io.containerd.metrics.v1", plugins.Describe("counts what happens"))
+	Monitor     = plugins.NewKind[TaskMonitor]("io.containerd.monitor.task.v1", plugins.Describe("measures tasks"))
+	Tracing     = plugins.NewKind[*observe.Tracing]("io.containerd.tracing.processor.v1", plugins.Describe("sends traces"))
 	Door        = plugins.NewKind[Server]("io.containerd.server.v1", plugins.Describe("listens for clients"))
 )

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/stats"
 
 	"github.com/orlop/orlop/core/event"
 	"github.com/orlop/orlop/internal/trust"
@@ -28,6 +29,8 @@ type Socket struct {
 	UID, GID int
 	// MaxRecv and MaxSend bound messages, in bytes; 0 is [MaxMessage].
 	MaxRecv, MaxSend int
+	// Watchers are told of every gRPC call.
+	Watchers []stats.Handler
 }
 
 // options are the bounds of messages.
@@ -39,12 +42,15 @@ func (s Socket) options() []grpc.ServerOption {
 	if s.MaxSend > 0 {
 		opts = append(opts, grpc.MaxSendMsgSize(s.MaxSend))
 	}
+	for _, w := range s.Watchers {
+		opts = append(opts, grpc.StatsHandler(w))
+	}
 	return opts
 }
 
-// listen takes the socket's place. A live daemon's socket is refused, a dead
+// Listen takes the socket's place. A live daemon's socket is refused, a dead
 // one's is replaced.
-func (s Socket) listen() (net.Listener, error) {
+func (s Socket) Listen() (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(s.Path), 0o711); err != nil {
 		return nil, err
 	}
@@ -80,7 +86,7 @@ const closeWait = 3 * time.Second
 
 // Listen serves services, health and nothing else on a socket.
 func Listen(sock Socket, services []Service) (*Server, error) {
-	l, err := sock.listen()
+	l, err := sock.Listen()
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +119,7 @@ type TTRPCServer struct {
 
 // ListenTTRPC serves the events service that shims report to.
 func ListenTTRPC(sock Socket, bus event.Forwarder) (*TTRPCServer, error) {
-	l, err := sock.listen()
+	l, err := sock.Listen()
 	if err != nil {
 		return nil, err
 	}
