@@ -26,3 +26,11 @@ func ToContentStatus(s content.Status) *wire.Status {
 		StartedAt: ToTime(s.Started), UpdatedAt: ToTime(s.Updated), Ref: s.Ref, Offset: s.Offset, Total: s.Total, Expected: s.Expected.String(),
 	}
 }
+
+// FromContentStatus reads where an ingest stands.
+func FromContentStatus(s *wire.Status) content.Status {
+	return content.Status{
+		Ref: s.GetRef(), Offset: s.GetOffset(), Total: s.GetTotal(), Expected: digest.Digest(s.GetExpected()),
+		Started: FromTime(s.GetStartedAt()), Updated: FromTime(s.GetUpdatedAt()),
+	}
+}

@@ -13,6 +13,8 @@ func Register(r *plugins.Registry, d *Daemon) {
 	erofs(r)
 	overlayfs(r)
 	native(r)
+	btrfs(r)
+	proxies(r)
 	bolt(r)
 	scheduler(r)
 	walking(r)

@@ -32,10 +32,8 @@ func services(r *plugins.Registry) {
 		bus := plugins.One(s, kinds.Events)
 		return func(context.Context) (grpc.Service, error) { return &grpc.Events{Bus: bus()}, nil }
 	})
-	plugins.Provide(r, kinds.Service, "diff", func(s *plugins.Scope) plugins.Build[grpc.Service] {
-		differ := plugins.One(s, kinds.Differ)
-		return func(context.Context) (grpc.Service, error) { return &grpc.Diff{Differ: differ()}, nil }
-	})
+	differs(r)
+	sandboxes(r)
 	plugins.Provide(r, kinds.Service, "version", func(*plugins.Scope) plugins.Build[grpc.Service] {
 		return func(context.Context) (grpc.Service, error) {
 			return &grpc.Version{Release: version.Release, Revision: version.Revision()}, nil

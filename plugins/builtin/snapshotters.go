@@ -9,6 +9,7 @@ import (
 	"github.com/orlop/orlop/plugins/graph"
 	"github.com/orlop/orlop/plugins/kinds"
 	"github.com/orlop/orlop/snapshotters"
+	subvolumes "github.com/orlop/orlop/snapshotters/btrfs"
 	erofsimg "github.com/orlop/orlop/snapshotters/erofs"
 	nativefs "github.com/orlop/orlop/snapshotters/native"
 	overlay "github.com/orlop/orlop/snapshotters/overlayfs"
@@ -41,6 +42,19 @@ func native(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Snapshotter, "native", func(s *plugins.Scope) plugins.Build[snapshotters.Driver] {
 		root := describe(s)
 		return func(context.Context) (snapshotters.Driver, error) { return nativefs.Open(root) }
+	})
+}
+
+func btrfs(r *plugins.Registry) {
+	plugins.Provide(r, kinds.Snapshotter, "btrfs", func(s *plugins.Scope) plugins.Build[snapshotters.Driver] {
+		root := describe(s)
+		return func(context.Context) (snapshotters.Driver, error) {
+			d, err := subvolumes.Open(root)
+			if errdefs.IsNotImplemented(err) {
+				return nil, plugins.Skip(err.Error())
+			}
+			return d, err
+		}
 	})
 }
 

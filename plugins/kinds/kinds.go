@@ -4,6 +4,7 @@ package kinds
 
 import (
 	"github.com/orlop/orlop/content"
+	"github.com/orlop/orlop/core/sandbox"
 	"github.com/orlop/orlop/metadata"
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/services/collect"
@@ -23,18 +24,19 @@ type TaskMonitor interface{ Close() }
 
 // The roles, from the ground up.
 var (
-	Content     = plugins.NewKind[content.Store]("io.containerd.content.v1", plugins.Describe("keeps blobs by digest"))
-	Snapshotter = plugins.NewKind[snapshotters.Driver]("io.containerd.snapshotter.v1", plugins.Describe("keeps file system trees"), plugins.Prefer("erofs", "overlayfs", "native"))
-	Events      = plugins.NewKind[*events.Exchange]("io.containerd.event.v1", plugins.Describe("delivers what happened"))
-	Metadata    = plugins.NewKind[*metadata.DB]("io.containerd.metadata.v1", plugins.Describe("names everything, in one database"))
-	Collector   = plugins.NewKind[*collect.Scheduler]("io.containerd.gc.v1", plugins.Describe("removes what nothing refers to"))
-	Differ      = plugins.NewKind[grpc.Differ]("io.containerd.differ.v1", plugins.Describe("turns layers into files and back"))
-	Puller      = plugins.NewKind[*pull.Puller]("io.orlop.pull.v1", plugins.Describe("brings images from registries"))
-	Runtime     = plugins.NewKind[*manager.Manager]("io.containerd.runtime.v2", plugins.Describe("runs containers in shims"))
-	Service     = plugins.NewKind[grpc.Service]("io.containerd.grpc.v1", plugins.Describe("serves one API"))
-	Own         = plugins.NewKind[grpc.Service]("io.orlop.grpc.v1", plugins.Describe("serves an API of Orlop's own"))
-	Metrics     = plugins.NewKind[*observe.Metrics]("io.containerd.metrics.v1", plugins.Describe("counts what happens"))
-	Monitor     = plugins.NewKind[TaskMonitor]("io.containerd.monitor.task.v1", plugins.Describe("measures tasks"))
-	Tracing     = plugins.NewKind[*observe.Tracing]("io.containerd.tracing.processor.v1", plugins.Describe("sends traces"))
-	Door        = plugins.NewKind[Server]("io.containerd.server.v1", plugins.Describe("listens for clients"))
+	Content           = plugins.NewKind[content.Store]("io.containerd.content.v1", plugins.Describe("keeps blobs by digest"))
+	Snapshotter       = plugins.NewKind[snapshotters.Driver]("io.containerd.snapshotter.v1", plugins.Describe("keeps file system trees"), plugins.Prefer("erofs", "overlayfs", "native"))
+	Events            = plugins.NewKind[*events.Exchange]("io.containerd.event.v1", plugins.Describe("delivers what happened"))
+	Metadata          = plugins.NewKind[*metadata.DB]("io.containerd.metadata.v1", plugins.Describe("names everything, in one database"))
+	Collector         = plugins.NewKind[*collect.Scheduler]("io.containerd.gc.v1", plugins.Describe("removes what nothing refers to"))
+	Differ            = plugins.NewKind[grpc.Differ]("io.containerd.differ.v1", plugins.Describe("turns layers into files and back"), plugins.Prefer("walking"))
+	Puller            = plugins.NewKind[*pull.Puller]("io.orlop.pull.v1", plugins.Describe("brings images from registries"))
+	Runtime           = plugins.NewKind[*manager.Manager]("io.containerd.runtime.v2", plugins.Describe("runs containers in shims"))
+	SandboxController = plugins.NewKind[sandbox.Controller]("io.containerd.sandbox.controller.v1", plugins.Describe("makes sandboxes real"), plugins.Prefer("shim"))
+	Service           = plugins.NewKind[grpc.Service]("io.containerd.grpc.v1", plugins.Describe("serves one API"))
+	Own               = plugins.NewKind[grpc.Service]("io.orlop.grpc.v1", plugins.Describe("serves an API of Orlop's own"))
+	Metrics           = plugins.NewKind[*observe.Metrics]("io.containerd.metrics.v1", plugins.Describe("counts what happens"))
+	Monitor           = plugins.NewKind[TaskMonitor]("io.containerd.monitor.task.v1", plugins.Describe("measures tasks"))
+	Tracing           = plugins.NewKind[*observe.Tracing]("io.containerd.tracing.processor.v1", plugins.Describe("sends traces"))
+	Door              = plugins.NewKind[Server]("io.containerd.server.v1", plugins.Describe("listens for clients"))
 )

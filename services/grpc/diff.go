@@ -2,8 +2,11 @@ package grpc
 
 import (
 	"context"
+	"fmt"
 
 	wire "github.com/containerd/containerd/api/services/diff/v1"
+	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
 
 	"github.com/orlop/orlop/core/diff"
@@ -19,7 +22,20 @@ type Differ interface {
 // Diff serves the diff service.
 type Diff struct {
 	wire.UnimplementedDiffServer
-	Differ Differ
+	// Differs are tried in order; NotImplemented passes on to the next.
+	Differs []Differ
+}
+
+// first returns the answer of the first differ that can do it.
+func (s *Diff) first(try func(Differ) (ocispec.Descriptor, error)) (ocispec.Descriptor, error) {
+	err := fmt.Errorf("there is no differ: %w", errdefs.ErrNotImplemented)
+	for _, d := range s.Differs {
+		var desc ocispec.Descriptor
+		if desc, err = try(d); err == nil || !errdefs.IsNotImplemented(err) {
+			return desc, err
+		}
+	}
+	return ocispec.Descriptor{}, err
 }
 
 // Register implements Service.
@@ -27,7 +43,9 @@ func (s *Diff) Register(r grpc.ServiceRegistrar) { wire.RegisterDiffServer(r, s)
 
 // Apply unpacks a layer onto mounts.
 func (s *Diff) Apply(ctx context.Context, r *wire.ApplyRequest) (*wire.ApplyResponse, error) {
-	d, err := s.Differ.Apply(ctx, protobuf.FromDescriptor(r.Diff), protobuf.FromMounts(r.Mounts), diff.ApplyOptions{SyncFS: r.SyncFs})
+	d, err := s.first(func(d Differ) (ocispec.Descriptor, error) {
+		return d.Apply(ctx, protobuf.FromDescriptor(r.Diff), protobuf.FromMounts(r.Mounts), diff.ApplyOptions{SyncFS: r.SyncFs})
+	})
 	return &wire.ApplyResponse{Applied: protobuf.ToDescriptor(d)}, err
 }
 
@@ -38,6 +56,8 @@ func (s *Diff) Diff(ctx context.Context, r *wire.DiffRequest) (*wire.DiffRespons
 		epoch := r.SourceDateEpoch.AsTime()
 		opts.SourceDateEpoch = &epoch
 	}
-	d, err := s.Differ.Compare(ctx, protobuf.FromMounts(r.Left), protobuf.FromMounts(r.Right), opts)
+	d, err := s.first(func(d Differ) (ocispec.Descriptor, error) {
+		return d.Compare(ctx, protobuf.FromMounts(r.Left), protobuf.FromMounts(r.Right), opts)
+	})
 	return &wire.DiffResponse{Diff: protobuf.ToDescriptor(d)}, err
 }
