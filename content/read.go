@@ -43,14 +43,29 @@ func WriteBlob(ctx context.Context, in Ingester, ref string, r io.Reader, desc o
 		return err
 	}
 	defer w.Close()
+	if err := fill(w, ref, r, desc); err != nil {
+		return err
+	}
+	if err := w.Commit(ctx, desc.Size, desc.Digest, labels); err != nil && !errdefs.IsAlreadyExists(err) {
+		return err
+	}
+	return nil
+}
+
+// fill writes all of r, unless the ingest holds the blob already.
+func fill(w Writer, ref string, r io.Reader, desc ocispec.Descriptor) error {
+	st, err := w.Status()
+	if err != nil {
+		return err
+	}
+	if st.Offset == desc.Size && w.Digest() == desc.Digest {
+		return nil
+	}
 	if err := w.Truncate(0); err != nil {
 		return err
 	}
 	if _, err := io.Copy(w, r); err != nil {
 		return fmt.Errorf("ingest %q: %w", ref, err)
-	}
-	if err := w.Commit(ctx, desc.Size, desc.Digest, labels); err != nil && !errdefs.IsAlreadyExists(err) {
-		return err
 	}
 	return nil
 }

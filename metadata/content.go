@@ -121,27 +121,6 @@ func (s contentStore) record(ctx context.Context, ns string, info content.Info) 
 	})
 }
 
-// adopt names a blob that the backend has for another namespace, where sharing
-// is on. It reports whether the namespace has the blob now.
-func (s contentStore) adopt(ctx context.Context, ns string, dgst digest.Digest) (bool, error) {
-	if _, err := s.lookup(ctx, dgst); err == nil {
-		return true, s.record(ctx, ns, content.Info{Digest: dgst})
-	}
-	if s.db.cfg.ContentSharing != "shared" {
-		return false, nil
-	}
-	s.db.blobMu.RLock()
-	defer s.db.blobMu.RUnlock()
-	info, err := s.db.back.Content.Info(ctx, dgst)
-	if errdefs.IsNotFound(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return true, s.record(ctx, ns, info)
-}
-
 func contentNode(ns string, dgst digest.Digest) gc.Node {
 	return gc.Node{Type: gc.Content, Namespace: ns, Key: dgst.String()}
 }

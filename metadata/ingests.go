@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -47,24 +48,27 @@ func (s contentStore) Writer(ctx context.Context, opts content.WriterOptions) (c
 		if err := expected.Validate(); err != nil {
 			return nil, fmt.Errorf("ingest %q: digest %q: %w: %w", opts.Ref, expected, err, errdefs.ErrInvalidArgument)
 		}
-		have, err := s.adopt(ctx, ns, expected)
-		if err != nil {
-			return nil, err
+		if _, err := s.lookup(ctx, expected); err == nil {
+			return nil, errors.Join(fmt.Errorf("blob %s: %w", expected, errdefs.ErrAlreadyExists), s.record(ctx, ns, content.Info{Digest: expected}))
 		}
-		if have {
-			return nil, fmt.Errorf("blob %s: %w", expected, errdefs.ErrAlreadyExists)
+		w, err := s.share(ctx, ns, opts.Ref, expected)
+		if !errdefs.IsNotFound(err) {
+			return w, err
 		}
 	}
-	if err := s.noteIngest(ctx, ns, opts.Ref, expected); err != nil {
+	return s.ingest(ctx, ns, opts.Ref, expected, opts.Descriptor.Size)
+}
+
+// ingest opens or resumes an ingest of the backend.
+func (s contentStore) ingest(ctx context.Context, ns, ref string, expected digest.Digest, total int64) (content.Writer, error) {
+	if err := s.noteIngest(ctx, ns, ref, expected); err != nil {
 		return nil, err
 	}
-	w, err := s.db.back.Content.Writer(ctx, content.WriterOptions{
-		Ref: backendRef(ns, opts.Ref), Descriptor: ocispec.Descriptor{Size: opts.Descriptor.Size},
-	})
+	w, err := s.db.back.Content.Writer(ctx, content.WriterOptions{Ref: backendRef(ns, ref), Descriptor: ocispec.Descriptor{Size: total}})
 	if err != nil {
 		return nil, err
 	}
-	return &writer{Writer: w, s: s, ns: ns, ref: opts.Ref, expected: expected}, nil
+	return &writer{Writer: w, s: s, ns: ns, ref: ref, expected: expected}, nil
 }
 
 // noteIngest records the ingest; one that is under way just lives on.
@@ -125,10 +129,15 @@ func (w *writer) Commit(ctx context.Context, size int64, expected digest.Digest,
 	if err := w.Writer.Commit(ctx, size, expected, nil); err != nil && !errdefs.IsAlreadyExists(err) {
 		return err
 	}
-	if err := w.name(ctx, content.Info{Digest: expected, Size: st.Offset, Labels: labels}); err != nil {
+	return w.named(ctx, content.Info{Digest: expected, Size: st.Offset, Labels: labels})
+}
+
+// named names the blob and tells of it.
+func (w *writer) named(ctx context.Context, info content.Info) error {
+	if err := w.name(ctx, info); err != nil {
 		return err
 	}
-	return w.s.db.publish(namespaces.With(ctx, w.ns), "/content/create", &events.ContentCreate{Digest: expected.String(), Size: st.Offset})
+	return w.s.db.publish(namespaces.With(ctx, w.ns), "/content/create", &events.ContentCreate{Digest: info.Digest.String(), Size: info.Size})
 }
 
 func (w *writer) name(ctx context.Context, info content.Info) error {

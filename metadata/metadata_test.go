@@ -159,20 +159,32 @@ func TestContentConformance(t *testing.T) {
 	}
 }
 
+// sharing opens a writer of what another namespace has, and tells whether knowing
+// the digest is enough.
+func sharing(t *testing.T, r *rig, ns string, desc ocispec.Descriptor) bool {
+	t.Helper()
+	w, err := r.Content().Writer(in(ns), content.WriterOptions{Ref: "r", Descriptor: desc})
+	must(t, err)
+	defer w.Close()
+	st, err := w.Status()
+	must(t, err)
+	if st.Offset == 0 {
+		return false
+	}
+	must(t, w.Commit(in(ns), desc.Size, desc.Digest, nil))
+	return true
+}
+
 func TestContentSharing(t *testing.T) {
 	for policy, shared := range map[string]bool{"shared": true, "isolated": false} {
 		cfg := metadata.DefaultConfig()
 		cfg.ContentSharing = policy
 		r := openRig(t, cfg)
 		desc := put(t, in("a"), r.Content(), "secret", nil)
-		w, err := r.Content().Writer(in("b"), content.WriterOptions{Ref: "r", Descriptor: desc})
-		if got := errdefs.IsAlreadyExists(err); got != shared {
-			t.Errorf("%s: knowing the digest was enough: %v (%v)", policy, got, err)
+		if got := sharing(t, r, "b", desc); got != shared {
+			t.Errorf("%s: knowing the digest was enough: %v", policy, got)
 		}
-		if w != nil {
-			w.Close()
-		}
-		_, err = r.Content().ReaderAt(in("b"), desc)
+		_, err := r.Content().ReaderAt(in("b"), desc)
 		if (err == nil) != shared {
 			t.Errorf("%s: namespace b reads a's blob: %v", policy, err)
 		}
@@ -180,6 +192,46 @@ func TestContentSharing(t *testing.T) {
 		if shared {
 			must(t, content.Verify(in("b"), r.Content(), desc.Digest))
 		}
+	}
+}
+
+// A namespace may share though the policy is to isolate.
+func TestShareableNamespace(t *testing.T) {
+	cfg := metadata.DefaultConfig()
+	cfg.ContentSharing = "isolated"
+	r := openRig(t, cfg)
+	must(t, r.Namespaces().Create(t.Context(), namespaces.Info{Name: "a", Labels: map[string]string{label.Shareable: "true"}}))
+	desc := put(t, in("a"), r.Content(), "common", nil)
+	if !sharing(t, r, "b", desc) {
+		t.Error("a shareable namespace doesn't share")
+	}
+	mine := put(t, in("c"), r.Content(), "mine", nil)
+	if sharing(t, r, "b", mine) {
+		t.Error("another namespace shares, too")
+	}
+}
+
+// What is written after a shared blob makes another blob, and leaves the first.
+func TestAppendToShared(t *testing.T) {
+	r := openRig(t, metadata.DefaultConfig())
+	desc := put(t, in("a"), r.Content(), "begin", nil)
+	w, err := r.Content().Writer(in("b"), content.WriterOptions{Ref: "r", Descriptor: desc})
+	must(t, err)
+	_, err = w.Write([]byte(" end"))
+	must(t, err)
+	whole := digest.FromString("begin end")
+	must(t, w.Commit(in("b"), 9, whole, nil))
+	must(t, content.Verify(in("b"), r.Content(), whole))
+	must(t, content.Verify(in("a"), r.Content(), desc.Digest))
+	if _, err := r.Content().Info(in("b"), desc.Digest); !errdefs.IsNotFound(err) {
+		t.Errorf("the beginning has a name by itself: %v", err)
+	}
+	// A blob that goes before the commit gets no name.
+	w, err = r.Content().Writer(in("c"), content.WriterOptions{Ref: "r", Descriptor: desc})
+	must(t, err)
+	must(t, r.Content().Delete(in("a"), desc.Digest))
+	if err := w.Commit(in("c"), desc.Size, desc.Digest, nil); !errdefs.IsNotFound(err) {
+		t.Errorf("a blob that went meanwhile got a name: %v", err)
 	}
 }
 

@@ -253,7 +253,8 @@ func (s *snapshots) Commit(ctx context.Context, name, key string, labels map[str
 	if err != nil {
 		return fmt.Errorf("snapshot %q: %w", key, err)
 	}
-	rec.Usage, rec.Kind, rec.Name, rec.Labels, rec.Updated = usage, snapshotters.KindCommitted, name, labels, time.Now().UTC()
+	rec.Usage, rec.Kind, rec.Name, rec.Labels, rec.Created = usage, snapshotters.KindCommitted, name, labels, time.Now().UTC()
+	rec.Updated = rec.Created
 	err = s.db.update(func(t *tx) error {
 		if err := s.forget(t, ns, key); err != nil {
 			return err

@@ -49,6 +49,9 @@ func (s *Store) Writer(_ context.Context, opts content.WriterOptions) (content.W
 		s.unlock(opts.Ref)
 		return nil, classify(fmt.Sprintf("ingest %q", opts.Ref), err)
 	}
+	s.mu.Lock()
+	s.open[opts.Ref] = w
+	s.mu.Unlock()
 	return w, nil
 }
 
@@ -72,7 +75,7 @@ func (s *Store) lock(ref string) bool {
 	if _, busy := s.open[ref]; busy {
 		return false
 	}
-	s.open[ref] = struct{}{}
+	s.open[ref] = nil
 	return true
 }
 
@@ -102,6 +105,9 @@ func (s *Store) openIngest(opts content.WriterOptions) (*writer, error) {
 		return nil, err
 	}
 	w := &writer{s: s, f: f, dir: dir, note: n, hash: hasherFor(opts.Descriptor.Digest, n.Expected)}
+	if fi, err := f.Stat(); err == nil {
+		w.updated.Store(max(fi.ModTime().UnixNano(), n.Started.UnixNano()))
+	}
 	// A resumed ingest is hashed again: what is on the disk counts, not what was meant.
 	if w.offset, err = io.Copy(w.hash.Hash(), f); err != nil {
 		f.Close()
@@ -153,11 +159,11 @@ func loadNote(dir, ref string) (note, error) {
 
 // Status returns where one ingest stands.
 func (s *Store) Status(_ context.Context, ref string) (content.Status, error) {
-	st, err := statusIn(s.ingestDir(ref), ref)
+	st, err := s.statusIn(s.ingestDir(ref), ref)
 	return st, classify(fmt.Sprintf("ingest %q", ref), err)
 }
 
-func statusIn(dir, ref string) (content.Status, error) {
+func (s *Store) statusIn(dir, ref string) (content.Status, error) {
 	n, err := loadNote(dir, ref)
 	if err != nil {
 		return content.Status{}, err
@@ -166,7 +172,13 @@ func statusIn(dir, ref string) (content.Status, error) {
 	if err != nil {
 		return content.Status{}, err
 	}
-	return n.status(fi.Size(), fi.ModTime()), nil
+	updated := fi.ModTime()
+	s.mu.Lock()
+	if w := s.open[n.Ref]; w != nil {
+		updated = w.lastWrite()
+	}
+	s.mu.Unlock()
+	return n.status(fi.Size(), updated), nil
 }
 
 func (n note) status(offset int64, updated time.Time) content.Status {
@@ -189,7 +201,7 @@ func (s *Store) ListStatuses(ctx context.Context, filters ...string) ([]content.
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		st, err := statusIn(filepath.Join(s.root, "ingest", d.Name()), "")
+		st, err := s.statusIn(filepath.Join(s.root, "ingest", d.Name()), "")
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -35,7 +35,7 @@ type Store struct {
 	root string
 
 	mu   sync.Mutex
-	open map[string]struct{} // refs with a writer
+	open map[string]*writer // refs with a writer; nil while it is opened or aborted
 }
 
 var _ content.Store = (*Store)(nil)
@@ -47,7 +47,7 @@ func Open(root string) (*Store, error) {
 			return nil, fmt.Errorf("content store: %w", err)
 		}
 	}
-	return &Store{root: root, open: map[string]struct{}{}}, nil
+	return &Store{root: root, open: map[string]*writer{}}, nil
 }
 
 // Path returns where the blob of a valid digest is or would be.

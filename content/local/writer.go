@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -24,6 +25,9 @@ type writer struct {
 	note   note
 	hash   digest.Digester
 	offset int64
+	// updated is when bytes came last, in nanoseconds; others may ask. A file's own
+	// time is as coarse as the kernel's tick.
+	updated atomic.Int64
 }
 
 var errClosed = fmt.Errorf("the writer is closed: %w", errdefs.ErrFailedPrecondition)
@@ -35,13 +39,16 @@ func (w *writer) Write(p []byte) (int, error) {
 	n, err := w.f.Write(p)
 	w.hash.Hash().Write(p[:n])
 	w.offset += int64(n)
+	w.updated.Store(time.Now().UnixNano())
 	return n, classify(fmt.Sprintf("ingest %q", w.note.Ref), err)
 }
+
+func (w *writer) lastWrite() time.Time { return time.Unix(0, w.updated.Load()) }
 
 func (w *writer) Digest() digest.Digest { return w.hash.Digest() }
 
 func (w *writer) Status() (content.Status, error) {
-	return w.note.status(w.offset, time.Now()), nil
+	return w.note.status(w.offset, w.lastWrite()), nil
 }
 
 func (w *writer) Close() error {
@@ -66,6 +73,7 @@ func (w *writer) Truncate(size int64) error {
 	}
 	w.hash.Hash().Reset()
 	w.offset = 0
+	w.updated.Store(time.Now().UnixNano())
 	if _, err := w.f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}

@@ -94,10 +94,10 @@ func (s *Content) Read(r *wire.ReadContentRequest, out wire.Content_ReadServer) 
 	}
 	defer ra.Close()
 	size := r.Size
-	if size == 0 {
-		size = ra.Size() - r.Offset
+	if rest := ra.Size() - r.Offset; size == 0 || size > rest {
+		size = rest // as containerd: a reader asks for what its buffer takes
 	}
-	if r.Offset < 0 || size < 0 || r.Offset+size > ra.Size() {
+	if r.Offset < 0 || size < 0 {
 		return fmt.Errorf("range %d+%d is outside of blob %s, which has %d bytes: %w", r.Offset, r.Size, d, ra.Size(), errdefs.ErrOutOfRange)
 	}
 	buf := make([]byte, min(size, readChunk))

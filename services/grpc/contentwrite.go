@@ -76,20 +76,21 @@ func (s *Content) openIngest(ctx context.Context, r *wire.WriteContentRequest) (
 	return in, err
 }
 
-// expect takes what a message says of the whole; it must not change.
+// expect takes what a message says of the whole. It must not change before the
+// commit, whose word is the last.
 func (in *ingest) expect(r *wire.WriteContentRequest) error {
 	if r.Expected != "" {
 		d, err := parseDigest(r.Expected)
 		if err != nil {
 			return err
 		}
-		if in.expected != "" && in.expected != d {
+		if in.expected != "" && in.expected != d && r.Action != wire.WriteAction_COMMIT {
 			return fmt.Errorf("write: expected digest changes from %s to %s: %w", in.expected, d, errdefs.ErrInvalidArgument)
 		}
 		in.expected = d
 	}
 	if r.Total > 0 {
-		if in.total > 0 && in.total != r.Total {
+		if in.total > 0 && in.total != r.Total && r.Action != wire.WriteAction_COMMIT {
 			return fmt.Errorf("write: total changes from %d to %d: %w", in.total, r.Total, errdefs.ErrInvalidArgument)
 		}
 		in.total = r.Total
