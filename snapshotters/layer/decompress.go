@@ -7,8 +7,9 @@ import (
 	"io"
 	"sync"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/orlop/orlop/internal/inflate"
 )
 
 // maxWindow bounds the memory of a zstd stream: 128 MiB is what the highest
@@ -30,24 +31,23 @@ var (
 // output is endless if the input says so: bound it ([Options].MaxBytes). Close
 // doesn't close r.
 func Decompress(r io.Reader, mediaType string) (io.ReadCloser, error) {
-	in := inputs.Get().(*bufio.Reader)
-	in.Reset(r)
-	head, err := in.Peek(len(zstdMagic))
-	if err != nil && err != io.EOF {
-		release(in)
+	var first [4]byte
+	n, err := io.ReadFull(r, first[:])
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return nil, err
 	}
-	s := &stream{in: in}
+	head := first[:n]
+	whole := io.MultiReader(bytes.NewReader(head), r)
+	var s *stream
 	switch {
 	case bytes.HasPrefix(head, gzipMagic):
-		err = s.openGzip()
+		s, err = openGzip(whole)
 	case bytes.HasPrefix(head, zstdMagic), isSkippable(head):
-		err = s.openZstd()
+		s, err = openZstd(whole)
 	default:
-		s.Reader, err = in, nil
+		s, err = &stream{Reader: whole, done: func() {}}, nil
 	}
 	if err != nil {
-		release(in)
 		return nil, fmt.Errorf("layer of type %q: %w", mediaType, err)
 	}
 	return s, nil
@@ -56,50 +56,49 @@ func Decompress(r io.Reader, mediaType string) (io.ReadCloser, error) {
 // stream is an open blob.
 type stream struct {
 	io.Reader
-	in   *bufio.Reader
 	done func()
 	once sync.Once
 }
 
-func (s *stream) openGzip() error {
-	z, ok := gzipReaders.Get().(*gzip.Reader)
-	var err error
-	if ok {
-		err = z.Reset(s.in)
-	} else {
-		z, err = gzip.NewReader(s.in)
+func openGzip(r io.Reader) (*stream, error) {
+	z, ok := gzipReaders.Get().(*inflate.Reader)
+	if !ok {
+		z = new(inflate.Reader)
 	}
-	if err != nil {
-		return err
+	done := func() {
+		z.Reset(bytes.NewReader(nil)) // lets go of r
+		gzipReaders.Put(z)
 	}
-	s.Reader, s.done = z, func() { gzipReaders.Put(z) }
-	return nil
+	if err := z.Reset(r); err != nil {
+		done()
+		return nil, err
+	}
+	return &stream{Reader: z, done: done}, nil
 }
 
-func (s *stream) openZstd() error {
-	z, err := zstd.NewReader(s.in, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+func openZstd(r io.Reader) (*stream, error) {
+	in := inputs.Get().(*bufio.Reader) // zstd reads in small pieces
+	in.Reset(r)
+	z, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 	if err != nil {
-		return err
+		in.Reset(nil)
+		inputs.Put(in)
+		return nil, err
 	}
-	s.Reader, s.done = z, z.Close
-	return nil
+	return &stream{Reader: z, done: func() {
+		z.Close()
+		in.Reset(nil)
+		inputs.Put(in)
+	}}, nil
 }
 
 // Close gives memory back. Reading afterwards ends.
 func (s *stream) Close() error {
 	s.once.Do(func() {
 		s.Reader = bytes.NewReader(nil)
-		if s.done != nil {
-			s.done()
-		}
-		release(s.in)
+		s.done()
 	})
 	return nil
-}
-
-func release(in *bufio.Reader) {
-	in.Reset(nil)
-	inputs.Put(in)
 }
 
 // isSkippable tells zstd's skippable frames, with which some tools begin.
