@@ -3,14 +3,12 @@
 package bench
 
 import (
-	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -20,14 +18,7 @@ import (
 	"github.com/orlop/orlop/snapshotters/erofs"
 	"github.com/orlop/orlop/snapshotters/layer"
 	"github.com/orlop/orlop/snapshotters/overlayfs"
-)
-
-// The image of the budget: 4 layers, about 16k entries and 292 MB of tar. Its
-// files are this machine's, from /usr, so that they compress as an image does.
-const (
-	imageLayers  = 4
-	layerEntries = 4000
-	layerBytes   = 73 << 20
+	"github.com/orlop/orlop/test/testimage"
 )
 
 type blob struct{ tar, gzip []byte }
@@ -36,67 +27,18 @@ var image = sync.OnceValues(makeImage)
 
 func makeImage() ([]blob, error) {
 	var blobs []blob
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	entries := 0
-	cut := func() error {
-		if err := w.Close(); err != nil {
-			return err
-		}
+	err := testimage.LargeLayer(func(raw []byte) error {
 		var z bytes.Buffer
 		g := gzip.NewWriter(&z)
-		if _, err := g.Write(b.Bytes()); err != nil {
+		if _, err := g.Write(raw); err != nil {
 			return err
 		}
 		if err := g.Close(); err != nil {
 			return err
 		}
-		blobs = append(blobs, blob{bytes.Clone(b.Bytes()), z.Bytes()})
-		b.Reset()
-		w, entries = tar.NewWriter(&b), 0
-		return nil
-	}
-	err := filepath.WalkDir("/usr", func(p string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() && !e.IsDir() {
-			return err
-		}
-		fi, err := e.Info()
-		if err != nil || fi.Size() > 20<<20 || int64(b.Len())+fi.Size() > layerBytes {
-			return nil // too large for what is left of this layer
-		}
-		h, err := tar.FileInfoHeader(fi, "")
-		if err != nil {
-			return err
-		}
-		h.Name = p[1:]
-		if e.IsDir() {
-			h.Name += "/"
-		}
-		if err := w.WriteHeader(h); err != nil {
-			return err
-		}
-		if e.Type().IsRegular() {
-			data, err := os.ReadFile(p)
-			if err != nil {
-				return err
-			}
-			if _, err := w.Write(data); err != nil {
-				return err
-			}
-		}
-		if entries++; entries >= layerEntries || b.Len() > layerBytes-(1<<20) {
-			if err := cut(); err != nil {
-				return err
-			}
-			if len(blobs) == imageLayers {
-				return fs.SkipAll
-			}
-		}
+		blobs = append(blobs, blob{raw, z.Bytes()})
 		return nil
 	})
-	if err == nil && len(blobs) < imageLayers {
-		err = cut()
-	}
 	return blobs, err
 }
 

@@ -85,15 +85,20 @@ func (w *layout) layer(files []file) error {
 	if err := t.Close(); err != nil {
 		return err
 	}
+	return w.tar(raw.Bytes())
+}
+
+// tar adds a layer by its tar.
+func (w *layout) tar(raw []byte) error {
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
-	z.Write(raw.Bytes())
+	z.Write(raw)
 	if err := z.Close(); err != nil {
 		return err
 	}
 	d, err := w.blob(ocispec.MediaTypeImageLayerGzip, packed.Bytes())
 	w.layers = append(w.layers, d)
-	w.config.RootFS.DiffIDs = append(w.config.RootFS.DiffIDs, digest.FromBytes(raw.Bytes()))
+	w.config.RootFS.DiffIDs = append(w.config.RootFS.DiffIDs, digest.FromBytes(raw))
 	return err
 }
 
