@@ -6,7 +6,7 @@ PROGRAMS := $(notdir $(wildcard cmd/*))
 # Packages whose tests need no daemon.
 UNIT := $(shell go list ./... | grep -v /test/)
 
-.PHONY: all build fmt vet lint unit deps demo test gen help clean
+.PHONY: all build fmt vet lint unit deps demo test bench gen help clean
 
 all: fmt vet lint unit ## the quick checks: format, vet, lint, unit tests
 
@@ -35,6 +35,10 @@ demo: build ## the main job: make an image, push it, pull it, run it, exec into 
 test: build deps fmt vet lint ## everything; leaves nothing behind
 	go test $(UNIT)
 	go test -count=1 ./test/...
+
+bench: build deps ## measure beside every peer on this machine; ROUNDS=15 ONLY=start,exec,many,memory,pull
+	go run ./test/bench/peers -rounds $(or $(ROUNDS),15) $(if $(ONLY),-only $(ONLY))
+	go test -run - -bench . ./test/bench ./internal/inflate
 
 gen: ## generate code and golden files
 	go generate ./...
