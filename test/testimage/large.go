@@ -19,11 +19,13 @@ const (
 
 // LargeLayer calls take with the tar of each layer of the large image, which is
 // take's own.
-func LargeLayer(take func(raw []byte) error) error {
-	l := &large{take: take}
+func LargeLayer(take func(raw []byte) error) error { return largeLayers(LargeLayers, take) }
+
+func largeLayers(n int, take func(raw []byte) error) error {
+	l := &large{take: take, most: n}
 	l.begin()
 	err := filepath.WalkDir("/usr", l.visit)
-	if err == nil && l.layers < LargeLayers {
+	if err == nil && l.layers < n {
 		err = l.cut()
 	}
 	return err
@@ -34,6 +36,7 @@ type large struct {
 	b               *bytes.Buffer
 	w               *tar.Writer
 	entries, layers int
+	most            int
 }
 
 func (l *large) begin() {
@@ -68,7 +71,7 @@ func (l *large) visit(path string, e fs.DirEntry, err error) error {
 	if err := l.cut(); err != nil {
 		return err
 	}
-	if l.layers == LargeLayers {
+	if l.layers == l.most {
 		return fs.SkipAll
 	}
 	return nil
@@ -96,9 +99,12 @@ func (l *large) add(path string, fi fs.FileInfo) error {
 }
 
 // WriteLarge makes an OCI layout of the large image.
-func WriteLarge(dir string) error {
+func WriteLarge(dir string) error { return WriteLayers(dir, LargeLayers) }
+
+// WriteLayers makes an OCI layout of the first n layers of the large image.
+func WriteLayers(dir string, n int) error {
 	w := &layout{dir: dir}
-	if err := LargeLayer(w.tar); err != nil {
+	if err := largeLayers(n, w.tar); err != nil {
 		return err
 	}
 	return w.finish()
