@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"math/bits"
+	"slices"
 	"sort"
 	"strings"
 
@@ -39,6 +40,9 @@ const (
 	chunkIndexes = 0x20
 	// maxFile is what one chunk spans: 2^31 blocks.
 	maxFile = 1 << (31 + blockBits)
+	// maxValue is what the size of an attribute's value can say; Linux takes one
+	// byte more.
+	maxValue = 1<<16 - 1
 	// maxXattrs is what the count of an inode's attribute area can say.
 	maxXattrs = (1<<16 - 2) * 4
 )
@@ -140,7 +144,7 @@ func (w *imageWriter) layout(root *inode) error {
 // give places one inode.
 func (w *imageWriter) give(n *inode) error {
 	xs := encodeXattrs(n)
-	if len(xs) > maxXattrs {
+	if len(xs) > maxXattrs || slices.ContainsFunc(n.xattrs, func(x tarstream.Xattr) bool { return len(x.Value) > maxValue }) {
 		return errNotRepresentable
 	}
 	p := place{set: true, xattrs: xs, layout: layoutPlain}

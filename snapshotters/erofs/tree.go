@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -162,10 +163,21 @@ func (t *tree) dir(path string, make bool) (*inode, error) {
 
 // set puts a file into a directory, in the place of what was there.
 func (n *inode) set(name string, child *inode) {
-	if old := n.children[name]; old != nil && !old.isDir() {
-		old.nlink--
+	if old := n.children[name]; old != nil {
+		old.unlink()
 	}
 	n.children[name] = child
+}
+
+// unlink takes one name away from a file, or from all files below a directory,
+// which is at most as deep as names are long.
+func (n *inode) unlink() {
+	if !n.isDir() {
+		n.nlink--
+	}
+	for _, child := range n.children {
+		child.unlink()
+	}
 }
 
 // whiteout obeys a deletion mark.
@@ -272,6 +284,7 @@ func (t *tree) hardlink(dir *inode, base, to string) error {
 	}
 	n.nlink++
 	dir.set(base, n)
+	t.last, t.lastPath = nil, "" // the target may have lain in what is replaced
 	return nil
 }
 
@@ -287,7 +300,8 @@ func (n *inode) dress(e *tarstream.Entry) error {
 		if strings.HasPrefix(x.Name, "trusted.overlay.") || strings.HasPrefix(x.Name, "user.overlay.") {
 			continue
 		}
-		n.xattrs = append(n.xattrs, x)
+		same := func(y tarstream.Xattr) bool { return y.Name == x.Name }
+		n.xattrs = append(slices.DeleteFunc(n.xattrs, same), x) // the last of a name counts
 	}
 	return nil
 }
