@@ -36,12 +36,13 @@ func (r *rig) statuses() map[string]string {
 // lookAt compares the tasks with what was promised, and removes those that ended.
 // If a shim was killed, its containers may have ended by that.
 func (w *taskWorker) lookAt(shimKilled bool) {
-	t, now := w.r.t, time.Now()
+	t, before := w.r.t, time.Now()
 	statuses := w.r.statuses()
+	after := time.Now()
 	var rest []task
 	for _, k := range w.tasks {
 		status, ok := statuses[k.id]
-		over := now.After(k.until.Add(time.Second))
+		over := before.After(k.until.Add(time.Second))
 		switch {
 		case !ok:
 			if !shimKilled {
@@ -50,8 +51,8 @@ func (w *taskWorker) lookAt(shimKilled bool) {
 		case status == "STOPPED" && (over || shimKilled):
 			w.reap(k, shimKilled)
 		case over && !shimKilled:
-			t.Errorf("container %s is %s, it ended %s ago", k.id, status, now.Sub(k.until))
-		case status == "STOPPED" && now.Before(k.until):
+			t.Errorf("container %s is %s, it ended %s ago", k.id, status, before.Sub(k.until))
+		case status == "STOPPED" && after.Before(k.early):
 			t.Errorf("container %s is stopped, it should run", k.id)
 		default:
 			rest = append(rest, k)
@@ -146,7 +147,7 @@ func (r *rig) fsck() {
 }
 
 // clean removes everything by the client and wants nothing to be left: no
-// snapshot, blob, ingest, mount, cgroup, bundle or shim.
+// snapshot, blob, ingest, mount, cgroup or bundle.
 func (r *rig) clean() {
 	r.t.Helper()
 	for _, id := range r.lines("tasks", "ls", "-q") {
@@ -199,7 +200,7 @@ func (r *rig) must(args ...string) string {
 	return out
 }
 
-// leftovers are files, mounts, cgroups and processes of things that are gone.
+// leftovers are files, mounts and cgroups of things that are gone.
 func (r *rig) leftovers() []string {
 	var left []string
 	for _, pattern := range []string{
@@ -218,11 +219,21 @@ func (r *rig) leftovers() []string {
 			left = append(left, "mount "+m)
 		}
 	}
+	return left
+}
+
+// noShims wants no shim to outlive a daemon that has stopped without containers.
+func (r *rig) noShims() {
+	for range 50 {
+		if len(r.shims()) == 0 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	for _, pid := range r.shims() {
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		left = append(left, fmt.Sprintf("shim %d %q", pid, line))
+		r.t.Errorf("shim %d is left: %q", pid, line)
 	}
-	return left
 }
 
 // killShim kills one shim, if there is any.

@@ -42,6 +42,9 @@ func TestKilledDaemon(t *testing.T) {
 			one.tasks, two.tasks = nil, nil
 		}
 		r.stop(syscall.SIGTERM)
+		if n%cleanEvery == cleanEvery-1 {
+			r.noShims()
+		}
 		r.fsck()
 		r.start()
 		if t.Failed() {

@@ -29,7 +29,7 @@ type rig struct {
 	// clients ends those that a dead daemon leaves hanging.
 	clients    context.Context
 	endClients context.CancelFunc
-	images struct{ base, small, medium string }
+	images     struct{ base, small, medium string }
 }
 
 func newRig(t *testing.T) *rig {
@@ -200,8 +200,8 @@ func (r *rig) close() {
 		r.clean()
 		r.stop(syscall.SIGTERM)
 	}
+	r.noShims()
 	for _, pid := range r.shims() {
-		r.t.Errorf("shim %d is left", pid)
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
 	if left := r.mounts(); len(left) > 0 {

@@ -45,7 +45,8 @@ func (w *imageWorker) settle(present bool, args ...string) {
 type task struct {
 	id    string
 	code  int       // how it ends by itself
-	until time.Time // when
+	early time.Time // when, at the earliest
+	until time.Time // and at the latest
 }
 
 // longLife is that of tasks that end by a signal.
@@ -92,12 +93,13 @@ func (w *taskWorker) foreground(code int) {
 
 func (w *taskWorker) detached(life time.Duration, code int) {
 	script := fmt.Sprintf("sleep %.1f; exit %d", life.Seconds(), code)
+	began := time.Now()
 	if !w.expect(0, "run", "-d", w.r.images.base, w.id(), "/bin/sh", "-c", script) {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.tasks = append(w.tasks, task{w.id(), code, time.Now().Add(life)})
+	w.tasks = append(w.tasks, task{w.id(), code, began.Add(life), time.Now().Add(life)})
 }
 
 // pick returns a task that lives long.
