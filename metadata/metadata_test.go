@@ -436,6 +436,46 @@ func TestReconcile(t *testing.T) {
 	}
 }
 
+// A power cut may take the directory of an active snapshot, which isn't synced.
+func TestLostSnapshot(t *testing.T) {
+	r := openRig(t, metadata.DefaultConfig())
+	ctx := in("test")
+	_, err := r.snaps(t).Prepare(ctx, "base", "", nil)
+	must(t, err)
+	must(t, r.snaps(t).Commit(ctx, "layer", "base", nil))
+	base, err := r.driver.List(ctx)
+	must(t, err)
+	want, err := r.snaps(t).Prepare(ctx, "k", "layer", nil)
+	must(t, err)
+	ids, err := r.driver.List(ctx)
+	must(t, err)
+	for _, id := range ids {
+		if id != base[0] {
+			must(t, r.driver.Remove(ctx, id))
+		}
+	}
+	r.reopen(t)
+	found, err := r.Reconcile(ctx)
+	must(t, err)
+	if len(found) != 1 || found[0].Kind != "missing" || !found[0].Repaired {
+		t.Fatalf("found %v, want the one that is missing", found)
+	}
+	got, err := r.snaps(t).Mounts(ctx, "k")
+	must(t, err)
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Fatalf("mounts %v, before %v", got, want)
+	}
+	must(t, r.driver.Remove(ctx, base[0]))
+	if found, err := r.Reconcile(ctx); err != nil || len(found) != 0 {
+		t.Fatalf("a lost layer can't be made anew: %v %v", found, err)
+	}
+	lost := 0
+	must(t, r.Check(ctx, func(metadata.Finding) error { lost++; return nil }))
+	if lost != 1 {
+		t.Fatalf("the check tells of %d things, want the lost layer", lost)
+	}
+}
+
 func TestIDsAreNeverReused(t *testing.T) {
 	r := openRig(t, metadata.DefaultConfig())
 	seen := map[string]bool{}

@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/orlop/orlop/content"
+	"github.com/orlop/orlop/snapshotters"
 )
 
 // Finding is one difference between the database and a backend.
@@ -19,12 +20,13 @@ type Finding struct {
 	Repaired bool
 }
 
-// Reconcile removes what backends hold without the database naming it: the rest
-// of a crash. Call it after Open, before anything is created.
+// Reconcile removes what backends hold without the database naming it, and makes
+// active snapshots anew that a power cut took: the rest of a crash. Call it after
+// Open, before anything is created.
 func (db *DB) Reconcile(ctx context.Context) ([]Finding, error) {
 	var found []Finding
 	var errs []error
-	for _, step := range []func(context.Context) ([]Finding, error){db.orphanSnapshots, db.orphanBlobs, db.orphanIngests} {
+	for _, step := range []func(context.Context) ([]Finding, error){db.orphanSnapshots, db.lostSnapshots, db.orphanBlobs, db.orphanIngests} {
 		f, err := step(ctx)
 		found, errs = append(found, f...), append(errs, err)
 	}
@@ -51,6 +53,66 @@ func (db *DB) orphanSnapshots(ctx context.Context) ([]Finding, error) {
 		}
 	}
 	return found, errors.Join(errs...)
+}
+
+// lostSnapshots makes active snapshots and views anew whose directories are gone.
+// They are named without waiting for the disk, which would be on the way of every
+// start of a container; so a power cut can take one that is some seconds old, but
+// none in which anything was synced. Lost committed snapshots are left to Check.
+func (db *DB) lostSnapshots(ctx context.Context) ([]Finding, error) {
+	var found []Finding
+	var errs []error
+	for name, driver := range db.back.Drivers {
+		s, err := db.snapshots(name)
+		if err != nil {
+			return found, err
+		}
+		ids, err := driver.List(ctx)
+		if err != nil {
+			return found, err
+		}
+		lost, err := s.activeWithout(ids)
+		errs = append(errs, err)
+		for _, l := range lost {
+			st, err := s.storage(l.namespace, l.rec)
+			if err == nil {
+				_, err = driver.Create(ctx, st)
+			}
+			errs = append(errs, err)
+			found = append(found, Finding{"missing", "snapshot " + name + "/" + l.rec.ID + " (" + l.namespace + "/" + l.rec.Name + ")", err == nil})
+		}
+	}
+	return found, errors.Join(errs...)
+}
+
+// namedSnapshot is a snapshot's record and whose it is.
+type namedSnapshot struct {
+	namespace string
+	rec       snapshotRecord
+}
+
+// activeWithout returns the snapshots that aren't committed and not among ids.
+func (s *snapshots) activeWithout(ids []string) ([]namedSnapshot, error) {
+	have := make(map[string]struct{}, len(ids))
+	for _, id := range ids {
+		have[id] = struct{}{}
+	}
+	var lost []namedSnapshot
+	err := s.db.view(func(t *tx) error {
+		for _, ns := range t.namespaces() {
+			err := s.table.each(t, ns, func(_ string, rec snapshotRecord) error {
+				if _, ok := have[rec.ID]; !ok && rec.Kind != snapshotters.KindCommitted {
+					lost = append(lost, namedSnapshot{ns, rec})
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return lost, err
 }
 
 // snapshotIDs returns the IDs that the database names, with "<namespace>/<key>".

@@ -40,14 +40,33 @@ type Store struct {
 
 var _ content.Store = (*Store)(nil)
 
-// Open prepares root and returns its store.
+// Open prepares root and returns its store. Ingests that a crash left torn are gone.
 func Open(root string) (*Store, error) {
 	for _, dir := range []string{"blobs", "ingest"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("content store: %w", err)
 		}
 	}
-	return &Store{root: root, open: map[string]*writer{}}, nil
+	s := &Store{root: root, open: map[string]*writer{}}
+	return s, s.dropTorn()
+}
+
+// dropTorn removes ingests that a crash left without a readable note or without
+// data: no list shows them, so nobody would ever abort them.
+func (s *Store) dropTorn() error {
+	dirs, err := os.ReadDir(filepath.Join(s.root, "ingest"))
+	if err != nil {
+		return fmt.Errorf("content store: %w", err)
+	}
+	for _, d := range dirs {
+		dir := filepath.Join(s.root, "ingest", d.Name())
+		if _, err := s.statusIn(dir, ""); errors.Is(err, fs.ErrNotExist) {
+			if err := os.RemoveAll(dir); err != nil {
+				return fmt.Errorf("content store: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // Path returns where the blob of a valid digest is or would be.

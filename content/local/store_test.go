@@ -2,6 +2,9 @@ package local_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -130,5 +133,44 @@ func TestDamageIsSeen(t *testing.T) {
 	os.WriteFile(path, []byte("precioux"), 0o600)
 	if content.Verify(t.Context(), s, desc.Digest) == nil {
 		t.Fatal("a flipped byte went unnoticed")
+	}
+}
+
+// A power cut may leave an ingest without its note or its data; no list shows it,
+// so it has to go at Open.
+func TestTornIngestsGo(t *testing.T) {
+	root := t.TempDir()
+	s, err := local.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	for _, ref := range []string{"whole", "no note", "torn note", "no data"} {
+		w, err := s.Writer(ctx, content.WriterOptions{Ref: ref})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte("some bytes")); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+	}
+	dir := func(ref string) string {
+		return filepath.Join(root, "ingest", fmt.Sprintf("%x", sha256.Sum256([]byte(ref))))
+	}
+	err = errors.Join(os.Remove(filepath.Join(dir("no note"), "ref.json")), os.Truncate(filepath.Join(dir("torn note"), "ref.json"), 3),
+		os.Remove(filepath.Join(dir("no data"), "data")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = local.Open(root); err != nil {
+		t.Fatal(err)
+	}
+	left, _ := os.ReadDir(filepath.Join(root, "ingest"))
+	if len(left) != 1 || left[0].Name() != filepath.Base(dir("whole")) {
+		t.Fatalf("left: %v", left)
+	}
+	if st, err := s.Status(ctx, "whole"); err != nil || st.Offset != 10 {
+		t.Fatalf("%+v, %v", st, err)
 	}
 }
