@@ -6,7 +6,7 @@ PROGRAMS := $(notdir $(wildcard cmd/*))
 # Packages whose tests need no daemon.
 UNIT := $(shell go list ./... | grep -v /test/)
 
-.PHONY: all build fmt vet lint unit deps demo test bench gen help clean
+.PHONY: all build fmt vet lint unit deps demo test bench crash fuzz gen help clean
 
 all: fmt vet lint unit ## the quick checks: format, vet, lint, unit tests
 
@@ -39,6 +39,12 @@ test: build deps fmt vet lint ## everything; leaves nothing behind
 bench: build deps ## measure beside every peer on this machine; ROUNDS=15 ONLY=start,exec,many,memory,pull
 	go run ./test/bench/peers -rounds $(or $(ROUNDS),15) $(if $(ONLY),-only $(ONLY))
 	go test -run - -bench . ./test/bench ./internal/inflate
+
+crash: build deps ## kill the daemon ROUNDS=100 times and cut the power; SEED=1
+	go test -count=1 -timeout 24h ./test/crash -rounds $(or $(ROUNDS),100) -seed $(or $(SEED),1)
+
+fuzz: ## run every fuzz target for TIME=20s; ONLY=part of a name
+	@test/fuzz.sh $(or $(TIME),20s) $(ONLY)
 
 gen: ## generate code and golden files
 	go generate ./...

@@ -95,12 +95,12 @@ func (w *imageWorker) lookAt() {
 
 // stores opens the stores of a daemon that is stopped.
 func (r *rig) stores() (*metadata.DB, func()) {
-	blobs, err := local.Open(r.path("root", "io.containerd.content.v1.content"))
+	blobs, err := local.Open(filepath.Join(r.root, "io.containerd.content.v1.content"))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	drivers := map[string]snapshotters.Driver{}
-	dir := func(name string) string { return r.path("root", "io.containerd.snapshotter.v1."+name) }
+	dir := func(name string) string { return filepath.Join(r.root, "io.containerd.snapshotter.v1."+name) }
 	if drivers["overlayfs"], err = overlayfs.Open(dir("overlayfs"), overlayfs.Config{}); err != nil {
 		r.t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func (r *rig) stores() (*metadata.DB, func()) {
 	if d, err := erofs.Open(dir("erofs"), erofs.Config{}); err == nil {
 		drivers["erofs"] = d
 	}
-	db, err := metadata.Open(r.path("root", "io.containerd.metadata.v1.bolt", "meta.db"), metadata.DefaultConfig(), metadata.Backends{Content: blobs, Drivers: drivers})
+	db, err := metadata.Open(filepath.Join(r.root, "io.containerd.metadata.v1.bolt", "meta.db"), metadata.DefaultConfig(), metadata.Backends{Content: blobs, Drivers: drivers})
 	if err != nil {
 		r.t.Fatalf("the database doesn't open: %v", err)
 	}
@@ -204,12 +204,12 @@ func (r *rig) must(args ...string) string {
 func (r *rig) leftovers() []string {
 	var left []string
 	for _, pattern := range []string{
-		r.path("root", "io.containerd.content.v1.content", "blobs", "*", "*"),
-		r.path("root", "io.containerd.content.v1.content", "ingest", "*"),
-		r.path("root", "io.containerd.snapshotter.v1.*", "snapshots", "*"),
-		r.path("root", "io.containerd.snapshotter.v1.*", "trash", "*"),
+		filepath.Join(r.root, "io.containerd.content.v1.content", "blobs", "*", "*"),
+		filepath.Join(r.root, "io.containerd.content.v1.content", "ingest", "*"),
+		filepath.Join(r.root, "io.containerd.snapshotter.v1.*", "snapshots", "*"),
+		filepath.Join(r.root, "io.containerd.snapshotter.v1.*", "trash", "*"),
 		r.path("state", "io.containerd.runtime.v2.task", "*", "*"),
-		"/sys/fs/cgroup/default/crash-*", "/sys/fs/cgroup/*/default/crash-*",
+		"/sys/fs/cgroup/default/" + r.tag + "*", "/sys/fs/cgroup/*/default/" + r.tag + "*",
 	} {
 		found, _ := filepath.Glob(pattern)
 		left = append(left, found...)

@@ -35,7 +35,7 @@ func TestKilledDaemon(t *testing.T) {
 		medium.lookAt()
 		one.lookAt(shimKilled)
 		two.lookAt(shimKilled)
-		r.must("run", "--rm", r.images.base, "crash-after", "/bin/true")
+		r.must("run", "--rm", r.images.base, r.tag+"-after", "/bin/true")
 		if n%cleanEvery == cleanEvery-1 {
 			r.clean()
 			*small, *medium = imageWorker{r: r, name: small.name}, imageWorker{r: r, name: medium.name}

@@ -3,6 +3,7 @@ package crash
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -23,6 +24,8 @@ import (
 type rig struct {
 	t      *testing.T
 	dir    string
+	root   string // the daemon's
+	tag    string // begins the names of containers
 	bin    string
 	daemon *exec.Cmd
 	killed atomic.Bool // the daemon is dead or dying: clients may fail
@@ -32,7 +35,10 @@ type rig struct {
 	images     struct{ base, small, medium string }
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T) *rig { return newRigOn(t, "") }
+
+// newRigOn has the daemon's root below a folder; empty is a new one.
+func newRigOn(t *testing.T, disk string) *rig {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it mounts file systems and starts containers")
@@ -45,7 +51,10 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dir: dir, bin: bin}
+	if disk == "" {
+		disk = dir
+	}
+	r := &rig{t: t, dir: dir, bin: bin, root: filepath.Join(disk, "root"), tag: "crash-" + strings.ToLower(rand.Text()[:8])}
 	t.Cleanup(r.close)
 	r.startRegistry()
 	r.start()
@@ -64,7 +73,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	defer log.Close()
-	r.daemon = exec.Command(filepath.Join(r.bin, "orlopd"), "--root", r.path("root"), "--state", r.path("state"))
+	r.daemon = exec.Command(filepath.Join(r.bin, "orlopd"), "--root", r.root, "--state", r.path("state"))
 	r.daemon.Stdout, r.daemon.Stderr = log, log
 	r.clients, r.endClients = context.WithTimeout(context.Background(), time.Hour)
 	if err := r.daemon.Start(); err != nil {

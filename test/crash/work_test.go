@@ -76,7 +76,7 @@ func (w *taskWorker) once(rnd *rand.Rand) {
 	}
 }
 
-func (w *taskWorker) id() string { return fmt.Sprintf("crash-%s-%d", w.name, w.n) }
+func (w *taskWorker) id() string { return fmt.Sprintf("%s-%s-%d", w.r.tag, w.name, w.n) }
 
 // expect runs ctr and wants an exit code, unless the daemon is killed meanwhile.
 func (w *taskWorker) expect(want int, args ...string) bool {
