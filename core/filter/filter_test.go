@@ -36,6 +36,7 @@ func TestMatch(t *testing.T) {
 		`labels."odd key"=="v,w"`:           true,
 		`name~=box,labels.a.b==d`:           false,
 		`name~=box,labels.a.b==c`:           true,
+		"name ~= box, labels.a.b == c\t":    true,
 	} {
 		f, err := filter.Parse(text)
 		if err != nil {

@@ -68,15 +68,22 @@ func (p *parser) take(token string) bool {
 	return false
 }
 
+// blanks passes over blanks, which may stand between all tokens.
+func (p *parser) blanks() {
+	p.pos += span(p.rest(), func(c byte) bool { return c == ' ' || c == '\t' })
+}
+
 func (p *parser) fail(what string) error {
 	return fmt.Errorf("filter %q, at character %d: %s: %w", p.text, utf8.RuneCountInString(p.text[:p.pos])+1, what, errdefs.ErrInvalidArgument)
 }
 
 func (p *parser) selector() (selector, error) {
+	p.blanks()
 	path, err := p.path()
 	if err != nil {
 		return selector{}, err
 	}
+	p.blanks()
 	s := selector{path: path}
 	switch {
 	case p.take("=="):
@@ -90,9 +97,11 @@ func (p *parser) selector() (selector, error) {
 	default:
 		return s, p.fail("expected ==, != or ~= after the field")
 	}
+	p.blanks()
 	if s.value, err = p.value(s.op == matches); err != nil {
 		return s, err
 	}
+	p.blanks()
 	if s.op == matches {
 		if s.re, err = regexp.Compile(s.value); err != nil {
 			return s, p.fail(err.Error())
