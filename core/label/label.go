@@ -4,6 +4,7 @@ package label
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -78,3 +79,23 @@ const (
 	// syncs the whole file system below when the container ends.
 	SnapshotVolatile = "orlop.dev/snapshot/volatile"
 )
+
+// AddSource adds a repository to the value of a DistributionFrom label, a list
+// joined by commas; a new one stands first and the oldest make room.
+func AddSource(list, repository string) string {
+	all := strings.Split(list, ",")
+	if slices.Contains(all, repository) {
+		return list
+	}
+	out := repository
+	for _, old := range all {
+		if old == "" {
+			continue
+		}
+		if len(out)+1+len(old) > maxSize/2 {
+			break
+		}
+		out += "," + old
+	}
+	return out
+}
