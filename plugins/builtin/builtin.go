@@ -18,6 +18,7 @@ func Register(r *plugins.Registry, d *Daemon) {
 	bolt(r)
 	scheduler(r)
 	walking(r)
+	unpacker(r)
 	puller(r)
 	tasks(r, d)
 	services(r)

@@ -12,6 +12,7 @@ import (
 	"github.com/orlop/orlop/services/grpc"
 	"github.com/orlop/orlop/services/grpc/observe"
 	"github.com/orlop/orlop/services/pull"
+	"github.com/orlop/orlop/services/unpack"
 	"github.com/orlop/orlop/shims/manager"
 	"github.com/orlop/orlop/snapshotters"
 )
@@ -31,6 +32,7 @@ var (
 	Collector         = plugins.NewKind[*collect.Scheduler]("io.containerd.gc.v1", plugins.Describe("removes what nothing refers to"))
 	Differ            = plugins.NewKind[grpc.Differ]("io.containerd.differ.v1", plugins.Describe("turns layers into files and back"), plugins.Prefer("walking"))
 	Puller            = plugins.NewKind[*pull.Puller]("io.orlop.pull.v1", plugins.Describe("brings images from registries"))
+	Unpacker          = plugins.NewKind[*unpack.Unpacker]("io.orlop.unpack.v1", plugins.Describe("makes snapshots of layers"))
 	Runtime           = plugins.NewKind[*manager.Manager]("io.containerd.runtime.v2", plugins.Describe("runs containers in shims"))
 	SandboxController = plugins.NewKind[sandbox.Controller]("io.containerd.sandbox.controller.v1", plugins.Describe("makes sandboxes real"), plugins.Prefer("shim"))
 	Service           = plugins.NewKind[grpc.Service]("io.containerd.grpc.v1", plugins.Describe("serves one API"))

@@ -7,204 +7,174 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/orlop/orlop/content"
 	"github.com/orlop/orlop/core/label"
-	"github.com/orlop/orlop/services/remote"
-	"github.com/orlop/orlop/snapshotters"
-	"github.com/orlop/orlop/snapshotters/layer"
+	"github.com/orlop/orlop/core/progress"
+	"github.com/orlop/orlop/services/manifest"
+	"github.com/orlop/orlop/services/unpack"
+)
+
+const (
+	// copyBuffer is how many bytes move from the network at once.
+	copyBuffer = 256 << 10
+	// fetchTries is how often a download is taken up again that brings nothing.
+	fetchTries = 5
+	// fetchPause is how long the first of them waits; each further one twice as
+	// long.
+	fetchPause = 100 * time.Millisecond
+	// writerPause is how long we wait at first for somebody else who writes the
+	// same blob, and maxWriterPause at most at once.
+	writerPause    = 10 * time.Millisecond
+	maxWriterPause = time.Second
 )
 
 // store writes a small blob that is at hand.
 func (j *job) store(ctx context.Context, desc ocispec.Descriptor, body []byte, labels map[string]string) error {
-	j.addSource(labels)
-	if err := content.WriteBlob(ctx, j.stores.Content, "blob-"+desc.Digest.String(), bytes.NewReader(body), desc, labels); err != nil {
+	w, err := j.writer(ctx, desc)
+	if errdefs.IsAlreadyExists(err) {
+		return j.relabel(ctx, desc, labels)
+	}
+	if err != nil {
 		return err
 	}
-	return j.relabel(ctx, desc.Digest, labels)
-}
-
-// addSource notes where a blob came from, so that a push can mount it.
-func (j *job) addSource(labels map[string]string) {
-	labels[label.DistributionFrom+j.ref.Host] = j.ref.Repository
-}
-
-// relabel adds labels to a blob that may have been there before with fewer.
-func (j *job) relabel(ctx context.Context, dgst digest.Digest, labels map[string]string) error {
-	paths := make([]string, 0, len(labels))
-	for k := range labels {
-		paths = append(paths, "labels."+k)
+	defer w.Close()
+	if err := w.Truncate(0); err != nil {
+		return err
 	}
-	_, err := j.stores.Content.Update(ctx, content.Info{Digest: dgst, Labels: labels}, paths...)
+	if _, err := io.Copy(w, bytes.NewReader(body)); err != nil {
+		return err
+	}
+	if err := w.Commit(ctx, desc.Size, desc.Digest, labels); err != nil && !errdefs.IsAlreadyExists(err) {
+		return err
+	}
+	return j.relabel(ctx, desc, labels)
+}
+
+// relabel adds labels, and where the blob came from, so that a push can mount it,
+// to one that may have been there before with fewer.
+func (j *job) relabel(ctx context.Context, desc ocispec.Descriptor, labels map[string]string) error {
+	info, err := j.stores.Content.Info(ctx, desc.Digest)
+	if err != nil {
+		return err
+	}
+	all := map[string]string{}
+	for k, v := range labels {
+		all[k] = v
+	}
+	source := label.DistributionFrom + j.ref.Host
+	all[source] = label.AddSource(info.Labels[source], j.ref.Repository)
+	var paths []string
+	for k, v := range all {
+		if info.Labels[k] != v {
+			paths = append(paths, "labels."+k)
+		}
+	}
+	if len(paths) == 0 {
+		return nil
+	}
+	_, err = j.stores.Content.Update(ctx, content.Info{Digest: desc.Digest, Labels: all}, paths...)
 	return err
 }
 
-// config fetches an image's config and stores it.
-func (j *job) config(ctx context.Context, desc ocispec.Descriptor) (ocispec.Image, error) {
+// config fetches an image's config and stores it. That of an artifact is only
+// stored.
+func (j *job) config(ctx context.Context, desc ocispec.Descriptor, at node) (ocispec.Image, error) {
 	var img ocispec.Image
-	if desc.Size > remote.MaxManifest {
-		return img, fmt.Errorf("config %s has %d bytes, at most %d are read: %w", desc.Digest, desc.Size, remote.MaxManifest, errdefs.ErrInvalidArgument)
+	if desc.Size > manifest.MaxSize {
+		return img, fmt.Errorf("config %s has %d bytes, at most %d are read: %w", desc.Digest, desc.Size, manifest.MaxSize, errdefs.ErrInvalidArgument)
 	}
-	body, err := content.ReadBlob(ctx, j.stores.Content, desc, remote.MaxManifest)
+	body, err := content.ReadBlob(ctx, j.stores.Content, desc, manifest.MaxSize)
 	if err != nil {
 		if body, err = j.fetchSmall(ctx, desc); err != nil {
 			return img, err
 		}
 	}
-	if err := json.Unmarshal(body, &img); err != nil {
-		return img, fmt.Errorf("config %s: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
+	if manifest.IsImageConfig(desc.MediaType) {
+		if err := json.Unmarshal(body, &img); err != nil {
+			return img, fmt.Errorf("config %s: %w: %w", desc.Digest, err, errdefs.ErrInvalidArgument)
+		}
 	}
-	return img, j.store(ctx, desc, body, map[string]string{})
+	if err := j.store(ctx, desc, body, nil); err != nil {
+		return img, err
+	}
+	j.Report.Report(progress.Step{Event: "complete", Name: manifest.Key(desc), Parents: at.parents, Done: desc.Size, Total: desc.Size, Desc: &desc})
+	return img, nil
 }
 
 func (j *job) fetchSmall(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
-	r, err := j.Client.Blob(ctx, j.ref, desc, 0)
-	if err != nil {
+	var b bytes.Buffer
+	if err := j.fetch(ctx, &b, desc, progress.Step{}); err != nil {
 		return nil, err
 	}
-	defer r.Close()
-	body, err := io.ReadAll(io.LimitReader(r, desc.Size+1))
-	if err != nil {
-		return nil, fmt.Errorf("blob %s: %w", desc.Digest, err)
+	if got := desc.Digest.Algorithm().FromBytes(b.Bytes()); got != desc.Digest {
+		return nil, fmt.Errorf("blob %s: the registry sent bytes with digest %s: %w", desc.Digest, got, errdefs.ErrDataLoss)
 	}
-	if got := desc.Digest.Algorithm().FromBytes(body); got != desc.Digest || int64(len(body)) != desc.Size {
-		return nil, fmt.Errorf("blob %s: the registry sent %d bytes with digest %s: %w", desc.Digest, len(body), got, errdefs.ErrDataLoss)
-	}
-	return body, nil
+	return b.Bytes(), nil
 }
 
-// chainPlan is what an image's layers become in one snapshotter.
-type chainPlan struct {
-	into    snapshotters.LayerStore // nil: nothing to unpack
-	name    string                  // of the snapshotter
-	diffIDs []digest.Digest
-	chains  []string
-	have    int // how many of the lowest layers are unpacked already
-
-	mu     sync.Mutex
-	layers map[int]snapshotters.Layer
-}
-
-// plan looks which layers are unpacked already.
-func (j *job) plan(ctx context.Context, cfg ocispec.Image, layers []ocispec.Descriptor) (*chainPlan, error) {
-	p := &chainPlan{diffIDs: cfg.RootFS.DiffIDs, chains: chainIDs(cfg.RootFS.DiffIDs), layers: map[int]snapshotters.Layer{}}
-	name, ok := j.snapshotterFor(cfg.Platform)
-	if !ok {
-		return p, nil
-	}
-	if len(p.diffIDs) != len(layers) {
-		return nil, fmt.Errorf("the config names %d layers, the manifest %d: %w", len(p.diffIDs), len(layers), errdefs.ErrInvalidArgument)
-	}
-	into, err := j.stores.Layers(name)
-	if err != nil {
-		return nil, err
-	}
-	p.into, p.name = into, name
-	for p.have < len(p.chains) {
-		if _, err := into.Stat(ctx, p.chains[p.have]); err != nil {
-			break
+// writer opens the ingest of a blob, when nobody else is at it.
+func (j *job) writer(ctx context.Context, desc ocispec.Descriptor) (content.Writer, error) {
+	for pause := writerPause; ; pause = min(2*pause, maxWriterPause) {
+		w, err := j.stores.Content.Writer(ctx, content.WriterOptions{Ref: manifest.Key(desc), Descriptor: desc})
+		if !errdefs.IsUnavailable(err) {
+			return w, err
 		}
-		p.have++
-	}
-	return p, nil
-}
-
-func (j *job) snapshotterFor(have ocispec.Platform) (string, bool) {
-	for _, u := range j.Unpacks {
-		if u.Platform.OS == "" || have.OS == "" || platforms.Only(u.Platform).Match(have) {
-			return u.Snapshotter, true
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
 		}
 	}
-	return "", false
-}
-
-// unpacks reports whether layer i is still to be unpacked.
-func (p *chainPlan) unpacks(i int) bool { return p.into != nil && i >= p.have }
-
-func (p *chainPlan) add(i int, l snapshotters.Layer) {
-	l.Name = p.chains[i]
-	if i > 0 {
-		l.Parent = p.chains[i-1]
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.layers[i] = l
-}
-
-func (p *chainPlan) ordered() []snapshotters.Layer {
-	var out []snapshotters.Layer
-	for i := p.have; i < len(p.chains); i++ {
-		if l, ok := p.layers[i]; ok {
-			out = append(out, l)
-		}
-	}
-	return out
-}
-
-func (p *chainPlan) commit(ctx context.Context) error {
-	if p.into == nil || len(p.layers) == 0 {
-		return nil
-	}
-	return p.into.CommitLayers(ctx, p.ordered())
-}
-
-func (p *chainPlan) drop(ctx context.Context) error {
-	if p.into == nil {
-		return nil
-	}
-	return p.into.DropLayers(ctx, p.ordered())
-}
-
-// linkConfig makes the config hold the snapshots.
-func (j *job) linkConfig(ctx context.Context, config ocispec.Descriptor, p *chainPlan) error {
-	if p.into == nil || len(p.chains) == 0 {
-		return nil
-	}
-	top := p.chains[len(p.chains)-1]
-	return j.relabel(ctx, config.Digest, map[string]string{label.GCSnapshot + p.name: top})
 }
 
 // layer brings one layer: from the store, or from the registry through one stream.
-func (j *job) layer(ctx context.Context, image, desc ocispec.Descriptor, p *chainPlan, i int) error {
-	progress := Progress{Name: "layer-" + desc.Digest.String(), Parents: []string{"manifest-" + image.Digest.String()}, Total: desc.Size, Desc: &desc}
-	progress.Event = "waiting"
-	j.report(progress)
+func (j *job) layer(ctx context.Context, desc ocispec.Descriptor, p *unpack.Plan, i int, at node) error {
+	step := progress.Step{Event: "waiting", Name: manifest.Key(desc), Parents: at.parents, Total: desc.Size, Desc: &desc}
+	j.Report.Report(step)
 	if err := j.slots.Acquire(ctx, 1); err != nil {
 		return err
 	}
 	defer j.slots.Release(1)
-	w, err := j.stores.Content.Writer(ctx, content.WriterOptions{Ref: "layer-" + desc.Digest.String(), Descriptor: desc})
+	event := "complete"
+	w, err := j.writer(ctx, desc)
 	switch {
 	case errdefs.IsAlreadyExists(err):
-		err = j.unpackStored(ctx, desc, p, i)
+		event = "already exists"
+		err = j.unpackStored(ctx, p, i, step)
 	case err != nil:
 		return err
 	default:
-		defer w.Close()
-		err = j.download(ctx, w, desc, p, i, progress)
+		err = j.download(ctx, w, desc, p, i, step)
+		w.Close()
 	}
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", desc.Digest, err)
 	}
-	progress.Event, progress.Done = "complete", desc.Size
-	j.report(progress)
+	step.Event, step.Done = event, desc.Size
+	j.Report.Report(step)
 	labels := map[string]string{}
-	if i < len(p.diffIDs) {
-		labels[label.Uncompressed] = p.diffIDs[i].String()
+	if diffID, ok := p.DiffID(i); ok {
+		labels[label.Uncompressed] = diffID.String()
 	}
-	j.addSource(labels)
-	return j.relabel(ctx, desc.Digest, labels)
+	return j.relabel(ctx, desc, labels)
+}
+
+func (j *job) unpackStored(ctx context.Context, p *unpack.Plan, i int, step progress.Step) error {
+	if p.Streams(i) {
+		step.Event = "extracting"
+		j.Report.Report(step)
+	}
+	return p.Stored(ctx, i)
 }
 
 // download fetches into the store and unpacks on the way. What an earlier pull
 // left is kept: then the layer is unpacked from the store afterwards.
-func (j *job) download(ctx context.Context, w content.Writer, desc ocispec.Descriptor, p *chainPlan, i int, progress Progress) error {
+func (j *job) download(ctx context.Context, w content.Writer, desc ocispec.Descriptor, p *unpack.Plan, i int, step progress.Step) error {
 	st, err := w.Status()
 	if err != nil {
 		return err
@@ -215,108 +185,111 @@ func (j *job) download(ctx context.Context, w content.Writer, desc ocispec.Descr
 		}
 		st.Offset = 0
 	}
-	streamed := st.Offset == 0 && p.unpacks(i)
+	streamed := st.Offset == 0 && p.Streams(i)
 	sink := io.Writer(w)
 	var unpacking *unpacker
 	if streamed {
-		unpacking = startUnpack(ctx, p, i, desc)
+		unpacking = startUnpack(ctx, p, i)
 		sink = io.MultiWriter(w, unpacking)
 	}
-	err = j.copyBlob(ctx, sink, desc, st.Offset, progress)
+	step.Done = st.Offset
+	err = j.fetch(ctx, sink, desc, step)
 	if streamed {
 		err = errors.Join(err, unpacking.finish(err))
 	}
 	if err != nil {
 		return err
 	}
-	if err := w.Commit(ctx, desc.Size, desc.Digest, nil); err != nil && !errdefs.IsAlreadyExists(err) {
+	if err := j.commit(ctx, w, desc); err != nil {
 		return err
 	}
-	if p.unpacks(i) && !streamed {
-		return j.unpackStored(ctx, desc, p, i)
-	}
-	return nil
-}
-
-// copyBlob reads at most what the descriptor promises and one byte more, so that
-// a body without end is noticed.
-func (j *job) copyBlob(ctx context.Context, sink io.Writer, desc ocispec.Descriptor, offset int64, progress Progress) error {
-	if offset == desc.Size && offset > 0 {
+	if streamed {
 		return nil
 	}
-	body, err := j.Client.Blob(ctx, j.ref, desc, offset)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	progress.Event = "downloading"
-	r := &meter{r: io.LimitReader(body, desc.Size-offset+1), done: offset, tell: func(done int64) {
-		progress.Done = done
-		j.report(progress)
-	}}
-	n, err := io.CopyBuffer(struct{ io.Writer }{sink}, r, make([]byte, copyBuffer))
-	if err == nil && n != desc.Size-offset {
-		err = fmt.Errorf("the registry sent %d of %d bytes: %w", n, desc.Size-offset, errdefs.ErrDataLoss)
+	return j.unpackStored(ctx, p, i, step)
+}
+
+// commit names the blob. Bytes with another digest are dropped: nobody could ever
+// go on with them.
+func (j *job) commit(ctx context.Context, w content.Writer, desc ocispec.Descriptor) error {
+	err := w.Commit(ctx, desc.Size, desc.Digest, nil)
+	switch {
+	case err == nil || errdefs.IsAlreadyExists(err):
+		return nil
+	case errdefs.IsFailedPrecondition(err):
+		return errors.Join(fmt.Errorf("the registry sent other bytes: %w: %w", err, errdefs.ErrDataLoss), w.Truncate(0))
 	}
 	return err
 }
 
-// copyBuffer is how many bytes move from the network at once.
-const copyBuffer = 256 << 10
-
-// meterEvery is how many bytes pass between two reports.
-const meterEvery = 1 << 20
-
-type meter struct {
-	r          io.Reader
-	done, told int64
-	tell       func(int64)
+// fetch copies a blob from step.Done on, taking up a connection that breaks off.
+func (j *job) fetch(ctx context.Context, sink io.Writer, desc ocispec.Descriptor, step progress.Step) error {
+	pause := fetchPause
+	for try := 0; ; try++ {
+		n, err := j.fetchOnce(ctx, sink, desc, step)
+		if step.Done += n; n > 0 {
+			try, pause = 0, fetchPause
+		}
+		if err == nil || !resumable(ctx, err) || ctx.Err() != nil || try >= fetchTries {
+			return err
+		}
+		step.Event = "retrying"
+		j.Report.Report(step)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+			pause *= 2
+		}
+	}
 }
 
-func (m *meter) Read(p []byte) (int, error) {
-	n, err := m.r.Read(p)
-	m.done += int64(n)
-	if m.done-m.told >= meterEvery {
-		m.told = m.done
-		m.tell(m.done)
+// errSink marks errors of what the bytes go to, after which nothing is retried.
+type errSink struct{ error }
+
+func (e errSink) Unwrap() error { return e.error }
+
+type sinkWriter struct{ io.Writer }
+
+func (s sinkWriter) Write(p []byte) (int, error) {
+	n, err := s.Writer.Write(p)
+	if err != nil {
+		err = errSink{err}
 	}
 	return n, err
 }
 
-func (j *job) unpackStored(ctx context.Context, desc ocispec.Descriptor, p *chainPlan, i int) error {
-	if !p.unpacks(i) {
-		return nil
+// fetchOnce reads at most what the descriptor promises, and then makes sure that
+// no more was sent.
+func (j *job) fetchOnce(ctx context.Context, sink io.Writer, desc ocispec.Descriptor, step progress.Step) (int64, error) {
+	left := desc.Size - step.Done
+	if left == 0 && desc.Size > 0 {
+		return 0, nil
 	}
-	ra, err := j.stores.Content.ReaderAt(ctx, desc)
+	body, err := j.Client.Blob(ctx, j.ref, desc, step.Done)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	defer ra.Close()
-	return p.unpack(ctx, i, desc, io.NewSectionReader(ra, 0, ra.Size()))
+	defer body.Close()
+	if step.Event = "downloading"; step.Name == "" {
+		return copyExactly(sink, body, left)
+	}
+	j.Report.Report(step)
+	return copyExactly(sink, j.Report.NewReader(body, step), left)
 }
 
-// unpack decompresses, hashes and unpacks a layer blob, and checks its diff ID.
-func (p *chainPlan) unpack(ctx context.Context, i int, desc ocispec.Descriptor, blob io.Reader) error {
-	tar, err := layer.Decompress(blob, desc.MediaType)
+func copyExactly(sink io.Writer, body io.Reader, want int64) (int64, error) {
+	n, err := io.CopyBuffer(sinkWriter{sink}, io.LimitReader(body, want), make([]byte, min(copyBuffer, want+1)))
 	if err != nil {
-		return err
+		return n, err
 	}
-	defer tar.Close()
-	verifier := p.diffIDs[i].Verifier()
-	hashed := io.TeeReader(tar, verifier)
-	l, err := p.into.UnpackLayer(ctx, hashed, map[string]string{label.SnapshotRef: p.chains[i]})
-	if err != nil {
-		return err
+	if n < want {
+		return n, fmt.Errorf("the registry sent %d of %d bytes: %w", n, want, io.ErrUnexpectedEOF)
 	}
-	_, err = io.Copy(io.Discard, hashed)
-	if err == nil && !verifier.Verified() {
-		err = fmt.Errorf("the uncompressed layer is not %s, as the config says: %w", p.diffIDs[i], errdefs.ErrDataLoss)
+	if extra, _ := io.ReadFull(body, make([]byte, 1)); extra > 0 {
+		return n, fmt.Errorf("the registry sends more than %d bytes: %w", want, errdefs.ErrDataLoss)
 	}
-	if err != nil {
-		return errors.Join(err, p.into.DropLayers(context.WithoutCancel(ctx), []snapshotters.Layer{l}))
-	}
-	p.add(i, l)
-	return nil
+	return n, nil
 }
 
 // unpacker unpacks what is written to it, in a goroutine of its own.
@@ -325,11 +298,11 @@ type unpacker struct {
 	done chan error
 }
 
-func startUnpack(ctx context.Context, p *chainPlan, i int, desc ocispec.Descriptor) *unpacker {
+func startUnpack(ctx context.Context, p *unpack.Plan, i int) *unpacker {
 	r, w := io.Pipe()
 	u := &unpacker{pipe: w, done: make(chan error, 1)}
 	go func() {
-		err := p.unpack(ctx, i, desc, r)
+		err := p.Layer(ctx, i, r)
 		if err == nil {
 			_, err = io.Copy(io.Discard, r) // bytes after the compressed stream's end
 		}
@@ -345,7 +318,7 @@ func (u *unpacker) Write(p []byte) (int, error) { return u.pipe.Write(p) }
 func (u *unpacker) finish(err error) error {
 	u.pipe.CloseWithError(err) // nil means end of file
 	unpackErr := <-u.done
-	if err != nil && errors.Is(unpackErr, err) {
+	if err != nil && (errors.Is(unpackErr, err) || errors.Is(err, unpackErr)) {
 		return nil // the same trouble, told once
 	}
 	return unpackErr

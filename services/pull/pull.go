@@ -5,21 +5,28 @@
 // A layer's bytes are fetched, hashed, written to the content store,
 // decompressed, hashed again and unpacked in one pass, and the layers of an
 // image side by side. Only when all are there are they made durable, in one
-// sync, and named, in one transaction.
+// sync, and named, in one transaction. A connection that breaks off is taken up
+// again within the stream.
 //
 // # Crash and failure
 //
-// Everything made is held by a lease that ends with the pull or after a day, so
-// the collector takes what a dead pull left, and not before a second try could
-// resume it. The image's name is set last; it never points at something
+// Everything made is held by a lease that ends with the pull or, where a second
+// try could go on, after a day, so the collector takes what a dead pull left, and
+// not before. The image's name is set last; it never points at something
 // incomplete.
+//
+// # Concurrency
+//
+// Two pulls of one manifest in one namespace take turns, so that the second finds
+// all there. Downloads are bounded over all pulls.
 package pull
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -29,11 +36,11 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/orlop/orlop/content"
-	"github.com/orlop/orlop/core/image"
-	"github.com/orlop/orlop/core/label"
 	"github.com/orlop/orlop/core/lease"
+	"github.com/orlop/orlop/core/progress"
+	"github.com/orlop/orlop/services/manifest"
 	"github.com/orlop/orlop/services/remote"
-	"github.com/orlop/orlop/snapshotters"
+	"github.com/orlop/orlop/services/unpack"
 )
 
 // leaseLife is how long what a dead pull left can be resumed.
@@ -48,19 +55,26 @@ type Config struct {
 // DefaultConfig is what an empty config means.
 func DefaultConfig() Config { return Config{MaxDownloads: 6} }
 
+// Validate checks the values.
+func (c Config) Validate() error {
+	if c.MaxDownloads < 1 {
+		return fmt.Errorf("max_concurrent_downloads is %d, it must be at least 1", c.MaxDownloads)
+	}
+	return nil
+}
+
 // Stores are where a pull puts things.
 type Stores struct {
 	Content content.Store
-	Images  image.Store
 	Leases  lease.Manager
-	// Layers finds a snapshotter that takes layers side by side.
-	Layers func(snapshotter string) (snapshotters.LayerStore, error)
+	Unpack  *unpack.Unpacker
 }
 
 // Puller pulls. It is safe for concurrent use; its limits hold over all pulls.
 type Puller struct {
 	stores Stores
 	slots  *semaphore.Weighted
+	turns  turns
 }
 
 // New makes a Puller.
@@ -68,224 +82,181 @@ func New(cfg Config, stores Stores) *Puller {
 	return &Puller{stores: stores, slots: semaphore.NewWeighted(max(cfg.MaxDownloads, 1))}
 }
 
-// Progress tells how a pull gets on.
-type Progress struct {
-	Event   string // "resolved", "waiting", "downloading", "extracting", "complete", "saved"
-	Name    string
-	Parents []string
-	Done    int64 // bytes
-	Total   int64 // bytes
-	Desc    *ocispec.Descriptor
-}
-
-// Unpack says for which platform and snapshotter to unpack.
-type Unpack struct {
-	Platform    ocispec.Platform
-	Snapshotter string
-}
-
 // Request is one pull.
 type Request struct {
 	Client    *remote.Client
 	Reference string
-	// Name is what to call the image; empty is the canonical reference.
-	Name   string
-	Labels map[string]string
-	// Platforms whose content to fetch; empty means the host's.
-	Platforms    []ocispec.Platform
-	AllPlatforms bool
-	Unpacks      []Unpack
-	Report       func(Progress) // nil: nobody listens
+	// Platforms whose content to fetch; empty means all.
+	Platforms []ocispec.Platform
+	// AllMetadata fetches the manifests and configs of the other platforms, too.
+	AllMetadata bool
+	// Limit is how many manifests of an index to fetch at most, the best first;
+	// 0 is no limit.
+	Limit   int
+	Unpacks []unpack.Target
+	// Name gives the image its names, while a lease holds it.
+	Name   func(ctx context.Context, target ocispec.Descriptor) error
+	Report progress.Func
 }
 
-// Pull fetches, verifies, unpacks and names an image.
-func (p *Puller) Pull(ctx context.Context, r Request) (image.Image, error) {
+// Pull fetches, verifies, unpacks and names an image, and returns what the name
+// points at.
+func (p *Puller) Pull(ctx context.Context, r Request) (ocispec.Descriptor, error) {
 	ref, err := remote.ParseReference(r.Reference)
 	if err != nil {
-		return image.Image{}, err
+		return ocispec.Descriptor{}, err
 	}
-	ctx, done, err := p.withLease(ctx)
+	ctx, end, err := lease.Hold(ctx, p.stores.Leases, "pull", leaseLife)
 	if err != nil {
-		return image.Image{}, err
+		return ocispec.Descriptor{}, err
 	}
-	defer done()
 	j := &job{Puller: p, Request: r, ref: ref}
-	j.report(Progress{Event: "Resolving", Name: ref.Name})
-	target, body, err := r.Client.Resolve(ctx, ref)
+	target, err := j.run(ctx)
+	end(err != nil && j.matched > 0 && resumable(ctx, err))
 	if err != nil {
-		return image.Image{}, fmt.Errorf("pull %q: %w", r.Reference, err)
+		return target, fmt.Errorf("pull %q: %w", r.Reference, err)
 	}
-	if target.MediaType, err = manifestType(body, target.MediaType); err != nil {
-		return image.Image{}, fmt.Errorf("pull %q: %w", r.Reference, err)
-	}
-	j.report(Progress{Event: "Resolved", Name: ref.Name, Desc: &target})
-	if err := j.tree(ctx, target, body, nil); err != nil {
-		return image.Image{}, fmt.Errorf("pull %q: %w", r.Reference, err)
-	}
-	if j.matched == 0 {
-		return image.Image{}, fmt.Errorf("pull %q: no manifest for platform %s: %w", r.Reference, platforms.FormatAll(j.want()[0]), errdefs.ErrNotFound)
-	}
-	img, err := p.name(ctx, image.Image{Name: r.nameFor(ref), Labels: r.Labels, Target: target})
-	if err == nil {
-		j.report(Progress{Event: "saved", Name: img.Name, Desc: &target})
-	}
-	return img, err
+	return target, nil
 }
 
-func (r Request) nameFor(ref remote.Reference) string {
-	if r.Name != "" {
-		return r.Name
+// resumable reports whether a second try may go on where this one stopped.
+func resumable(ctx context.Context, err error) bool {
+	var net net.Error
+	var sink errSink
+	if errors.As(err, &sink) {
+		return false
 	}
-	return ref.Name
-}
-
-// withLease holds everything made until done, which lets the image's name hold it.
-func (p *Puller) withLease(ctx context.Context) (context.Context, func(), error) {
-	if _, ok := lease.From(ctx); ok {
-		return ctx, func() {}, nil
-	}
-	l, err := p.stores.Leases.Create(ctx, lease.Lease{
-		ID:     "pull-" + rand.Text(),
-		Labels: map[string]string{label.GCExpire: time.Now().Add(leaseLife).UTC().Format(time.RFC3339)},
-	})
-	if err != nil {
-		return ctx, nil, err
-	}
-	clean := context.WithoutCancel(ctx)
-	return lease.With(ctx, l.ID), func() { p.stores.Leases.Delete(clean, l.ID, false) }, nil
-}
-
-// name points the image's name at the target.
-func (p *Puller) name(ctx context.Context, img image.Image) (image.Image, error) {
-	for {
-		out, err := p.stores.Images.Create(ctx, img)
-		if !errdefs.IsAlreadyExists(err) {
-			return out, err
-		}
-		out, err = p.stores.Images.Update(ctx, img, "target", "labels")
-		if !errdefs.IsNotFound(err) {
-			return out, err
-		}
-	}
+	return ctx.Err() != nil || errdefs.IsUnavailable(err) || errors.As(err, &net) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // job is one pull under way.
 type job struct {
 	*Puller
 	Request
-	ref     remote.Reference
-	matched int
+	ref       remote.Reference
+	matched   int // manifests whose layers are fetched
+	manifests int // and all there were
 }
 
-func (j *job) report(p Progress) {
-	if j.Report != nil {
-		j.Report(p)
+func (j *job) run(ctx context.Context) (ocispec.Descriptor, error) {
+	j.Report.Report(progress.Step{Event: "Resolving " + j.ref.Name})
+	target, body, err := j.Client.Resolve(ctx, j.ref)
+	if err != nil {
+		return target, err
 	}
+	if target.MediaType, err = manifest.TypeOf(body, target.MediaType); err != nil {
+		return target, err
+	}
+	j.Report.Report(progress.Step{Event: "Pulling " + j.ref.Name})
+	j.Report.Report(progress.Step{Event: "fetching", Name: j.ref.Name})
+	if err := j.tree(ctx, target, body, node{parents: []string{j.ref.Name}, wanted: true}); err != nil {
+		return target, err
+	}
+	if j.matched == 0 && len(j.Platforms) > 0 {
+		return target, fmt.Errorf("no manifest for platform %s: %w", platforms.FormatAll(j.Platforms[0]), errdefs.ErrNotFound)
+	}
+	if err := j.Name(ctx, target); err != nil {
+		return target, err
+	}
+	j.Report.Report(progress.Step{Event: "saved", Name: j.ref.Name, Desc: &target})
+	j.Report.Report(progress.Step{Event: "Completed pull of " + j.ref.Name})
+	return target, nil
 }
 
-func (j *job) want() []ocispec.Platform {
-	if len(j.Platforms) > 0 {
-		return j.Platforms
-	}
-	return []ocispec.Platform{platforms.DefaultSpec()}
-}
-
-// matcher tells which manifests of an index are wanted; nil is all.
-func (j *job) matcher() platforms.MatchComparer {
-	if j.AllPlatforms {
-		return platforms.All
-	}
-	if len(j.Platforms) == 0 {
-		return platforms.Default()
-	}
-	return platforms.Ordered(j.Platforms...)
+// node is a place in the tree of an image.
+type node struct {
+	parents []string // names in progress
+	depth   int
+	wanted  bool // layers are
 }
 
 // tree fetches what hangs on a manifest or index, children before parents, so
 // that a parent in the store has all its children.
-func (j *job) tree(ctx context.Context, desc ocispec.Descriptor, body []byte, parents []string) error {
-	m, err := parse(desc, body)
+func (j *job) tree(ctx context.Context, desc ocispec.Descriptor, body []byte, at node) error {
+	m, err := manifest.Parse(desc, body)
 	if err != nil {
 		return err
 	}
-	if m.index {
-		err = j.children(ctx, m, append(parents, desc.Digest.String()))
+	if j.manifests++; j.manifests > manifest.MaxManifests || at.depth > manifest.MaxDepth {
+		return fmt.Errorf("image has more than %d manifests, or indexes deeper than %d: %w", manifest.MaxManifests, manifest.MaxDepth, errdefs.ErrInvalidArgument)
+	}
+	step := progress.Step{Event: "fetching", Name: manifest.Key(desc), Parents: at.parents, Total: desc.Size, Desc: &desc}
+	j.Report.Report(step)
+	at.parents = []string{step.Name}
+	if m.Index {
+		err = j.children(ctx, m, at)
 	} else {
-		err = j.manifest(ctx, desc, m)
+		err = j.manifest(ctx, desc, m, at)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = j.store(ctx, desc, body, m.Labels())
 	}
-	return j.store(ctx, desc, body, m.labels())
+	if err == nil {
+		step.Event, step.Done = "complete", desc.Size
+		j.Report.Report(step)
+	}
+	return err
 }
 
-func (j *job) children(ctx context.Context, m manifest, parents []string) error {
-	for _, child := range j.choose(m.Manifests) {
+func (j *job) children(ctx context.Context, m manifest.Manifest, at node) error {
+	wanted, others := j.choose(m.Manifests)
+	if !at.wanted {
+		wanted, others = nil, append(wanted, others...)
+	}
+	at.depth++
+	for i, child := range append(wanted, others...) {
+		at.wanted = i < len(wanted)
 		body, err := j.fetchManifest(ctx, child)
+		if err != nil && !at.wanted && errdefs.IsNotFound(err) {
+			continue // some registries are filled for one platform only
+		}
 		if err != nil {
 			return err
 		}
-		if err := j.tree(ctx, child, body, parents); err != nil {
+		if err := j.tree(ctx, child, body, at); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// choose picks the manifests for the wanted platforms: the best one for each.
-func (j *job) choose(all []ocispec.Descriptor) []ocispec.Descriptor {
-	if j.AllPlatforms {
-		return all
-	}
-	match := j.matcher()
-	var best *ocispec.Descriptor
-	var out []ocispec.Descriptor
-	for i, d := range all {
-		if d.Platform == nil || !match.Match(*d.Platform) {
-			continue
-		}
-		if len(j.Platforms) > 1 {
-			out = append(out, d)
-		} else if best == nil || match.Less(*d.Platform, *best.Platform) {
-			best = &all[i]
-		}
-	}
-	if best != nil {
-		out = append(out, *best)
-	}
-	if out == nil && len(all) == 1 && all[0].Platform == nil {
-		return all
-	}
-	return out
-}
-
 func (j *job) fetchManifest(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
-	if body, err := content.ReadBlob(ctx, j.stores.Content, desc, remote.MaxManifest); err == nil {
+	if body, err := content.ReadBlob(ctx, j.stores.Content, desc, manifest.MaxSize); err == nil {
 		return body, nil
 	}
 	return j.Client.Manifest(ctx, j.ref, desc)
 }
 
 // manifest fetches an image's config and layers and unpacks them.
-func (j *job) manifest(ctx context.Context, desc ocispec.Descriptor, m manifest) error {
-	j.matched++
-	cfg, err := j.config(ctx, m.Config)
+func (j *job) manifest(ctx context.Context, desc ocispec.Descriptor, m manifest.Manifest, at node) error {
+	if !at.wanted {
+		_, err := j.config(ctx, m.Config, at)
+		return err
+	}
+	done, err := j.turns.take(ctx, desc)
 	if err != nil {
 		return err
 	}
-	plan, err := j.plan(ctx, cfg, m.Layers)
+	defer done()
+	j.matched++
+	img, err := j.config(ctx, m.Config, at)
+	if err != nil {
+		return err
+	}
+	targets := j.Unpacks
+	if !manifest.IsImageConfig(m.Config.MediaType) {
+		targets = nil // an artifact
+	}
+	plan, err := j.stores.Unpack.Plan(ctx, targets, unpack.Image{Config: img, ConfigAt: m.Config, Layers: m.Layers})
 	if err != nil {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for i := range m.Layers {
-		g.Go(func() error { return j.layer(gctx, desc, m.Layers[i], plan, i) })
+		g.Go(func() error { return j.layer(gctx, m.Layers[i], plan, i, at) })
 	}
 	if err := g.Wait(); err != nil {
-		return errors.Join(err, plan.drop(context.WithoutCancel(ctx)))
+		return errors.Join(err, plan.Drop(ctx))
 	}
-	if err := plan.commit(ctx); err != nil {
-		return err
-	}
-	return j.linkConfig(ctx, m.Config, plan)
+	return plan.Finish(ctx)
 }

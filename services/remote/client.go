@@ -6,8 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -20,16 +25,22 @@ type Config struct {
 	PlainHTTP []string
 	// Credentials finds logins; nil is anonymous.
 	Credentials CredentialFunc
-	// Header is sent with every request.
+	// Header is sent with every request to the registry and its mirrors.
 	Header http.Header
 	// UserAgent names the program.
 	UserAgent string
+	// StallTimeout is how long an answer may bring next to nothing; 0 is a
+	// minute.
+	StallTimeout time.Duration
 }
 
 // Client talks to registries.
 type Client struct {
 	cfg    Config
 	tokens tokens
+
+	mu    sync.Mutex            // guards hosts
+	hosts map[string][]endpoint // as read from hosts.toml, by registry
 }
 
 // New makes a client; it connects to nothing yet.
@@ -37,7 +48,10 @@ func New(cfg Config) *Client {
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = "orlop"
 	}
-	return &Client{cfg: cfg}
+	if cfg.StallTimeout == 0 {
+		cfg.StallTimeout = time.Minute
+	}
+	return &Client{cfg: cfg, hosts: map[string][]endpoint{}}
 }
 
 // maxErrorBody bounds how much of a registry's error is read, in bytes.
@@ -46,66 +60,125 @@ const maxErrorBody = 64 << 10
 // call is one request to one endpoint.
 type call struct {
 	method, path string
-	host         string // the registry's name, told to mirrors as ?ns=
+	at           *url.URL // instead of path: where the registry said to go on
+	ref          Reference
 	scope        string
 	header       http.Header
-	body         func() (io.Reader, int64) // nil for none; called anew for each try
+	body         func() io.Reader // nil for none; called anew for each try
+	size         int64            // of the body
 }
 
-// do sends a request, answering one authentication challenge.
+// do sends a request, answering authentication challenges: one for a request that
+// came without a token or with one that has expired meanwhile.
 func (c *Client) do(ctx context.Context, e endpoint, cl call) (*http.Response, error) {
-	var authorization string
-	for try := 0; ; try++ {
-		req, err := c.request(ctx, e, cl)
+	key := tokenKey(e, cl.scope)
+	authorization := c.tokens.get(key)
+	for fresh := false; ; fresh = true {
+		resp, err := c.send(ctx, e, cl, authorization)
 		if err != nil {
 			return nil, err
 		}
-		if authorization != "" {
-			req.Header.Set("Authorization", authorization)
-		}
-		resp, err := e.client.Do(req)
-		if err != nil {
-			return nil, err
-		}
-		if resp.StatusCode != http.StatusUnauthorized || try > 0 {
+		if resp.StatusCode != http.StatusUnauthorized || fresh || !from(e, resp) {
 			return resp, nil
 		}
 		drain(resp)
-		if authorization, err = c.authorization(ctx, e, cl.scope, resp); err != nil {
+		c.tokens.drop(key)
+		if authorization, err = c.authorize(ctx, e, cl, resp); err != nil {
 			return nil, err
 		}
 	}
 }
 
-func (c *Client) request(ctx context.Context, e endpoint, cl call) (*http.Request, error) {
-	path, query, _ := strings.Cut(cl.path, "?")
-	u := *e.base.JoinPath(path)
-	u.RawQuery = query
-	if e.mirror {
-		u.RawQuery = strings.Trim(query+"&ns="+cl.host, "&")
-	}
-	return c.requestTo(ctx, u.String(), e, cl)
+// trusted reports whether a call goes to the endpoint itself, which may see
+// credentials and headers, and not where it sends us.
+func (cl call) trusted(e endpoint) bool {
+	return cl.at == nil || cl.at.Scheme == e.base.Scheme && cl.at.Host == e.base.Host
 }
 
-func (c *Client) requestTo(ctx context.Context, address string, e endpoint, cl call) (*http.Request, error) {
-	var body io.Reader
-	var size int64
-	if cl.body != nil {
-		body, size = cl.body()
+// from reports whether the endpoint itself answered: where it redirects to has no
+// word about who gets credentials (CVE-2020-15157).
+func from(e endpoint, resp *http.Response) bool {
+	u := resp.Request.URL
+	return u.Scheme == e.base.Scheme && u.Host == e.base.Host
+}
+
+func (c *Client) send(ctx context.Context, e endpoint, cl call, authorization string) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	req, err := c.request(ctx, e, cl)
+	if err != nil {
+		cancel()
+		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, cl.method, address, body)
+	var stalled atomic.Bool
+	if cl.body != nil && cl.size > 0 {
+		plain := req.GetBody
+		req.GetBody = func() (io.ReadCloser, error) {
+			r, err := plain()
+			return watchSent(r, c.cfg.StallTimeout, func() { stalled.Store(true); cancel() }), err
+		}
+		req.Body, _ = req.GetBody()
+	}
+	client := e.foreign
+	if cl.trusted(e) {
+		client = e.client
+		if authorization != "" {
+			req.Header.Set("Authorization", authorization)
+		}
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		cancel()
+		if stalled.Load() {
+			return nil, fmt.Errorf("the registry took no bytes for %v: %w", c.cfg.StallTimeout, errdefs.ErrUnavailable)
+		}
+		return nil, unreachable(err)
+	}
+	resp.Body = watch(resp.Body, c.cfg.StallTimeout, cancel)
+	return resp, nil
+}
+
+// unreachable gives network errors their class; those of contexts keep theirs.
+func unreachable(err error) error {
+	var net net.Error
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &net) &&
+		!errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
+}
+
+func (c *Client) request(ctx context.Context, e endpoint, cl call) (*http.Request, error) {
+	u := cl.at
+	if u == nil {
+		path, query, _ := strings.Cut(cl.path, "?")
+		u = e.base.JoinPath(path)
+		u.RawQuery = query
+		if e.mirror {
+			u.RawQuery = strings.Trim(query+"&ns="+url.QueryEscape(cl.ref.Host), "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, cl.method, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
 	if cl.body != nil {
-		req.ContentLength = size
-	}
-	req.Header.Set("User-Agent", c.cfg.UserAgent)
-	for _, h := range []http.Header{c.cfg.Header, e.header, cl.header} {
-		for k, v := range h {
-			req.Header[k] = v
+		req.ContentLength = cl.size
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(cl.body()), nil }
+		req.Body, _ = req.GetBody()
+		if cl.size == 0 {
+			req.Body = http.NoBody
 		}
 	}
+	all := []http.Header{cl.header}
+	if cl.trusted(e) {
+		all = []http.Header{c.cfg.Header, e.header, cl.header}
+	}
+	for _, h := range all {
+		for k, v := range h {
+			req.Header[http.CanonicalHeaderKey(k)] = v
+		}
+	}
+	req.Header.Set("User-Agent", c.cfg.UserAgent)
 	return req, nil
 }
 
@@ -119,8 +192,7 @@ func drain(resp *http.Response) {
 func failure(what string, resp *http.Response) error {
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
-	err := fmt.Errorf("%s: %s%s: %w", what, resp.Status, said(body), class(resp.StatusCode))
-	return err
+	return fmt.Errorf("%s: %s%s: %w", what, resp.Status, said(body), class(resp.StatusCode))
 }
 
 func said(body []byte) string {
@@ -132,9 +204,9 @@ func said(body []byte) string {
 	}
 	var parts []string
 	for _, e := range answer.Errors[:min(len(answer.Errors), 5)] {
-		parts = append(parts, strings.TrimSpace(e.Code+" "+e.Message))
+		parts = append(parts, fmt.Sprintf("%.200s", strings.TrimSpace(e.Code+" "+e.Message)))
 	}
-	return " (" + strings.Join(parts, "; ") + ")"
+	return " (" + strings.ToValidUTF8(strings.Join(parts, "; "), "?") + ")"
 }
 
 func class(status int) error {
@@ -147,7 +219,7 @@ func class(status int) error {
 		return errdefs.ErrPermissionDenied
 	case http.StatusTooManyRequests:
 		return errdefs.ErrResourceExhausted
-	case http.StatusBadRequest, http.StatusRequestedRangeNotSatisfiable:
+	case http.StatusBadRequest, http.StatusRequestedRangeNotSatisfiable, http.StatusRequestEntityTooLarge:
 		return errdefs.ErrInvalidArgument
 	}
 	if status >= 500 {
@@ -174,13 +246,17 @@ func (c *Client) each(ctx context.Context, host, capability string, try func(end
 		errs = append(errs, err)
 	}
 	if len(errs) == 0 {
-		return fmt.Errorf("no host of registry %q may %s: %w", host, capability, errdefs.ErrFailedPrecondition)
+		return noHost(host, capability)
 	}
 	if len(errs) == 1 {
 		return errs[0]
 	}
 	// The registry itself stands last: its answer gives the class.
-	return fmt.Errorf("%w (mirrors: %w)", errs[len(errs)-1], errors.Join(errs[:len(errs)-1]...))
+	return fmt.Errorf("%w (mirrors: %v)", errs[len(errs)-1], errors.Join(errs[:len(errs)-1]...))
+}
+
+func noHost(host, capability string) error {
+	return fmt.Errorf("no host of registry %q may %s: %w", host, capability, errdefs.ErrFailedPrecondition)
 }
 
 func pullScope(repo string) string { return "repository:" + repo + ":pull" }

@@ -1,30 +1,34 @@
 package remote
 
 import (
-	"crypto/tls"
-	"crypto/x509"
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
 )
+
+// maxHostsFile bounds a hosts.toml, in bytes.
+const maxHostsFile = 1 << 20
 
 // endpoint is one place that serves a registry: a mirror or the registry itself.
 type endpoint struct {
-	base   url.URL // scheme, host and path prefix, "/v2" included
-	can    []string
-	header http.Header
-	client *http.Client
-	mirror bool
+	base    url.URL // scheme, host and path prefix, "/v2" included
+	can     []string
+	header  http.Header
+	client  *http.Client // for the endpoint itself
+	foreign *http.Client // for where it sends us: without its certificate and leniency
+	mirror  bool
 }
 
 func (e endpoint) does(what string) bool { return slices.Contains(e.can, what) }
@@ -36,6 +40,9 @@ type hostsFile struct {
 	Server string `toml:"server"`
 	hostEntry
 	Host map[string]hostEntry `toml:"host"`
+
+	order []string // of Host's keys: the first mirror is asked first
+	dir   string   // where the file lies, "" for none
 }
 
 type hostEntry struct {
@@ -48,17 +55,23 @@ type hostEntry struct {
 	DialTimeout  string         `toml:"dial_timeout"`
 }
 
-// endpoints lists where a registry's content can be had, mirrors first.
+// endpoints lists where a registry's content can be had, mirrors first. It is
+// read once for a client.
 func (c *Client) endpoints(host string) ([]endpoint, error) {
-	file, dir, err := c.hostsFile(host)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if have, ok := c.hosts[host]; ok {
+		return have, nil
+	}
+	file, err := c.hostsFile(host)
 	if err != nil {
 		return nil, err
 	}
 	var out []endpoint
-	for _, key := range hostOrder(file, dir) {
-		e, err := c.endpoint(key, file.Host[key], dir)
+	for _, key := range file.order {
+		e, err := c.endpoint(key, file.Host[key], file.dir)
 		if err != nil {
-			return nil, fmt.Errorf("%s: host %q: %w", filepath.Join(dir, "hosts.toml"), key, err)
+			return nil, fmt.Errorf("%s: host %q: %w", filepath.Join(file.dir, "hosts.toml"), key, err)
 		}
 		e.mirror = true
 		out = append(out, e)
@@ -67,11 +80,12 @@ func (c *Client) endpoints(host string) ([]endpoint, error) {
 	if server == "" {
 		server = c.defaultServer(host)
 	}
-	e, err := c.endpoint(server, file.hostEntry, dir)
+	e, err := c.endpoint(server, file.hostEntry, file.dir)
 	if err != nil {
 		return nil, fmt.Errorf("registry %q: %w", host, err)
 	}
-	return append(out, e), nil
+	c.hosts[host] = append(out, e)
+	return c.hosts[host], nil
 }
 
 func (c *Client) defaultServer(host string) string {
@@ -83,41 +97,97 @@ func (c *Client) defaultServer(host string) string {
 }
 
 // hostsFile finds <dir>/<host>/hosts.toml, or that of _default.
-func (c *Client) hostsFile(host string) (hostsFile, string, error) {
-	var f hostsFile
+func (c *Client) hostsFile(host string) (hostsFile, error) {
+	if host == "" || host == "." || strings.Contains(host, "..") || strings.ContainsAny(host, "/\\\x00") {
+		return hostsFile{}, fmt.Errorf("registry %q: not a host: %w", host, errdefs.ErrInvalidArgument)
+	}
 	for _, root := range c.cfg.HostDirs {
 		for _, name := range []string{host, strings.ReplaceAll(host, ":", "_") + "_", "_default"} {
 			dir := filepath.Join(root, name)
-			data, err := os.ReadFile(filepath.Join(dir, "hosts.toml"))
+			path := filepath.Join(dir, "hosts.toml")
+			data, err := readBounded(path)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
 			if err != nil {
-				return f, dir, err
+				return hostsFile{}, err
 			}
-			if err := toml.Unmarshal(data, &f); err != nil {
-				return f, dir, fmt.Errorf("%s: %w", filepath.Join(dir, "hosts.toml"), err)
+			f, err := parseHosts(data)
+			if err != nil {
+				return f, fmt.Errorf("%s: %w: %w", path, err, errdefs.ErrInvalidArgument)
 			}
-			return f, dir, nil
+			f.dir = dir
+			return f, nil
 		}
 	}
-	return f, "", nil
+	return hostsFile{}, nil
 }
 
-// hostOrder returns the keys of [host."…"] as they stand in the file, which a
-// map has lost: the first mirror is asked first.
-func hostOrder(f hostsFile, dir string) []string {
-	keys := make([]string, 0, len(f.Host))
-	for k := range f.Host {
-		keys = append(keys, k)
-	}
-	data, err := os.ReadFile(filepath.Join(dir, "hosts.toml"))
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
 	if err != nil {
-		slices.Sort(keys)
-		return keys
+		return nil, err
 	}
-	text := string(data)
-	slices.SortFunc(keys, func(a, b string) int { return strings.Index(text, `"`+a+`"`) - strings.Index(text, `"`+b+`"`) })
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxHostsFile+1))
+	if err == nil && len(data) > maxHostsFile {
+		err = fmt.Errorf("%s is larger than %d bytes: %w", path, maxHostsFile, errdefs.ErrInvalidArgument)
+	}
+	return data, err
+}
+
+// parseHosts reads hosts.toml.
+func parseHosts(data []byte) (hostsFile, error) {
+	var f hostsFile
+	if err := toml.Unmarshal(data, &f); err != nil {
+		return hostsFile{}, err
+	}
+	f.order = hostOrder(data)
+	for key := range f.Host {
+		if !slices.Contains(f.order, key) {
+			f.order = append(f.order, key) // an inline table
+			slices.Sort(f.order)
+		}
+	}
+	for _, e := range append(slices.Collect(values(f.Host)), f.hostEntry) {
+		for _, can := range e.Capabilities {
+			if !slices.Contains(allCapabilities, can) {
+				return hostsFile{}, fmt.Errorf("unknown capability %.40q, there are %s", can, strings.Join(allCapabilities, ", "))
+			}
+		}
+	}
+	return f, nil
+}
+
+func values(m map[string]hostEntry) func(func(hostEntry) bool) {
+	return func(yield func(hostEntry) bool) {
+		for _, v := range m {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// hostOrder returns the keys of [host."…"] as they stand in the file, which a map
+// has lost.
+func hostOrder(data []byte) []string {
+	var p unstable.Parser
+	var keys []string
+	p.Reset(bytes.Clone(data))
+	for p.NextExpression() {
+		e := p.Expression()
+		if e.Kind != unstable.Table {
+			continue
+		}
+		it := e.Key()
+		if !it.Next() || string(it.Node().Data) != "host" || !it.Next() {
+			continue
+		}
+		if key := string(it.Node().Data); !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
 	return keys
 }
 
@@ -130,16 +200,16 @@ func (c *Client) endpoint(server string, h hostEntry, dir string) (endpoint, err
 		return endpoint{}, err
 	}
 	if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return endpoint{}, fmt.Errorf("%q is not an http or https address", server)
+		return endpoint{}, fmt.Errorf("%q is not an http or https address: %w", server, errdefs.ErrInvalidArgument)
 	}
+	u.Host = apiHost(u.Host)
 	if !h.OverridePath && !strings.HasSuffix(u.Path, "/v2") {
 		u.Path = strings.TrimSuffix(u.Path, "/") + "/v2"
 	}
-	client, err := httpClient(h, dir)
-	if err != nil {
+	e := endpoint{base: *u, can: h.Capabilities, header: headers(h.Header)}
+	if e.client, e.foreign, err = clients(h, dir); err != nil {
 		return endpoint{}, err
 	}
-	e := endpoint{base: *u, can: h.Capabilities, header: headers(h.Header), client: client}
 	if len(e.can) == 0 {
 		e.can = allCapabilities
 	}
@@ -169,66 +239,4 @@ func stringList(v any) []string {
 		return out
 	}
 	return nil
-}
-
-// shared is the transport of hosts without settings of their own.
-var shared = &http.Client{Transport: transport(nil, 30*time.Second)}
-
-func transport(cfg *tls.Config, dial time.Duration) *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: dial, KeepAlive: 30 * time.Second}).DialContext,
-		MaxIdleConnsPerHost:   16,
-		IdleConnTimeout:       30 * time.Second,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: time.Minute,
-		TLSClientConfig:       cfg,
-		ForceAttemptHTTP2:     true,
-		DisableCompression:    true, // blobs are what they are
-		ReadBufferSize:        64 << 10,
-	}
-}
-
-func httpClient(h hostEntry, dir string) (*http.Client, error) {
-	if h.CA == nil && h.Client == nil && !h.SkipVerify && h.DialTimeout == "" {
-		return shared, nil
-	}
-	cfg := &tls.Config{InsecureSkipVerify: h.SkipVerify, MinVersion: tls.VersionTLS12} //nolint:gosec // asked for in hosts.toml
-	for _, path := range stringList(h.CA) {
-		pem, err := os.ReadFile(absolute(dir, path))
-		if err != nil {
-			return nil, err
-		}
-		if cfg.RootCAs == nil {
-			if cfg.RootCAs, err = x509.SystemCertPool(); err != nil {
-				return nil, err
-			}
-		}
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no PEM certificate", path)
-		}
-	}
-	if pair := stringList(h.Client); len(pair) > 0 {
-		cert, err := tls.LoadX509KeyPair(absolute(dir, pair[0]), absolute(dir, pair[len(pair)-1]))
-		if err != nil {
-			return nil, err
-		}
-		cfg.Certificates = []tls.Certificate{cert}
-	}
-	dial := 30 * time.Second
-	if h.DialTimeout != "" {
-		d, err := time.ParseDuration(h.DialTimeout)
-		if err != nil {
-			return nil, fmt.Errorf("dial_timeout: %w", err)
-		}
-		dial = d
-	}
-	return &http.Client{Transport: transport(cfg, dial)}, nil
-}
-
-func absolute(dir, path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(dir, path)
 }

@@ -15,6 +15,8 @@ package remote
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -56,10 +58,16 @@ func (r Reference) object() string {
 	return r.Tag
 }
 
+// Docker Hub's name, and where it really answers.
+const (
+	dockerHost = "docker.io"
+	dockerAPI  = "registry-1.docker.io"
+)
+
 // apiHost is where a registry really answers.
 func apiHost(host string) string {
-	if host == "docker.io" {
-		return "registry-1.docker.io"
+	if host == dockerHost {
+		return dockerAPI
 	}
 	return host
 }
@@ -67,9 +75,13 @@ func apiHost(host string) string {
 // isLoopback reports whether a host is this machine, where plain http is safe.
 func isLoopback(hostport string) bool {
 	host := hostport
-	if i := strings.LastIndex(host, ":"); i >= 0 && !strings.HasSuffix(host, "]") {
-		host = host[:i]
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
 	}
 	host = strings.Trim(host, "[]")
-	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
 }
