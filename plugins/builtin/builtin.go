@@ -20,6 +20,7 @@ func Register(r *plugins.Registry, d *Daemon) {
 	walking(r)
 	unpacker(r)
 	puller(r)
+	transfers(r)
 	tasks(r, d)
 	services(r)
 	introspection(r, d)

@@ -7,11 +7,15 @@ import (
 	"github.com/orlop/orlop/core/sandbox"
 	"github.com/orlop/orlop/metadata"
 	"github.com/orlop/orlop/plugins"
+	"github.com/orlop/orlop/services/archive"
 	"github.com/orlop/orlop/services/collect"
 	"github.com/orlop/orlop/services/events"
 	"github.com/orlop/orlop/services/grpc"
 	"github.com/orlop/orlop/services/grpc/observe"
 	"github.com/orlop/orlop/services/pull"
+	"github.com/orlop/orlop/services/push"
+	"github.com/orlop/orlop/services/streaming"
+	"github.com/orlop/orlop/services/transfer"
 	"github.com/orlop/orlop/services/unpack"
 	"github.com/orlop/orlop/shims/manager"
 	"github.com/orlop/orlop/snapshotters"
@@ -33,6 +37,10 @@ var (
 	Differ            = plugins.NewKind[grpc.Differ]("io.containerd.differ.v1", plugins.Describe("turns layers into files and back"), plugins.Prefer("walking"))
 	Puller            = plugins.NewKind[*pull.Puller]("io.orlop.pull.v1", plugins.Describe("brings images from registries"))
 	Unpacker          = plugins.NewKind[*unpack.Unpacker]("io.orlop.unpack.v1", plugins.Describe("makes snapshots of layers"))
+	Pusher            = plugins.NewKind[*push.Pusher]("io.orlop.push.v1", plugins.Describe("sends images to registries"))
+	Archiver          = plugins.NewKind[*archive.Archiver]("io.orlop.archive.v1", plugins.Describe("reads and writes images as archives"))
+	Transfer          = plugins.NewKind[*transfer.Service]("io.containerd.transfer.v1", plugins.Describe("moves images between registries, the store and archives"))
+	Streaming         = plugins.NewKind[*streaming.Manager]("io.containerd.streaming.v1", plugins.Describe("keeps streams that clients open beside calls"))
 	Runtime           = plugins.NewKind[*manager.Manager]("io.containerd.runtime.v2", plugins.Describe("runs containers in shims"))
 	SandboxController = plugins.NewKind[sandbox.Controller]("io.containerd.sandbox.controller.v1", plugins.Describe("makes sandboxes real"), plugins.Prefer("shim"))
 	Service           = plugins.NewKind[grpc.Service]("io.containerd.grpc.v1", plugins.Describe("serves one API"))

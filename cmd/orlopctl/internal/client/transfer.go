@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"time"
 
@@ -29,7 +30,7 @@ type Registry struct {
 // PullOptions say what is pulled.
 type PullOptions struct {
 	Registry
-	// Platforms to fetch, such as linux/arm64; empty is the daemon's.
+	// Platforms to fetch, such as linux/arm64; empty is this machine's.
 	Platforms []string
 	// AllPlatforms fetches all.
 	AllPlatforms bool
@@ -43,15 +44,16 @@ type PullOptions struct {
 
 // Pull fetches an image and unpacks it.
 func (c *Client) Pull(ctx context.Context, ref string, o PullOptions, p Progress) error {
-	store := &transfer.ImageStore{Name: ref, Labels: o.Labels, AllMetadata: o.AllPlatforms}
-	for _, name := range o.Platforms {
+	store := &transfer.ImageStore{Name: ref, Labels: o.Labels}
+	names := o.Platforms
+	if len(names) == 0 && !o.AllPlatforms {
+		names = []string{hostPlatform}
+	}
+	for _, name := range names {
 		store.Platforms = append(store.Platforms, Platform(name))
 	}
 	if !o.NoUnpack {
-		store.Unpacks = []*transfer.UnpackConfiguration{{Snapshotter: o.Snapshotter}}
-		if len(o.Platforms) > 0 {
-			store.Unpacks[0].Platform = Platform(o.Platforms[0])
-		}
+		store.Unpacks = c.unpacks(ctx, o.Snapshotter, names)
 	}
 	source, done, err := c.registry(ctx, ref, o.Registry)
 	if err != nil {
@@ -59,6 +61,28 @@ func (c *Client) Pull(ctx context.Context, ref string, o PullOptions, p Progress
 	}
 	defer done()
 	return c.transfer(ctx, source, store, p)
+}
+
+// hostPlatform is this machine's, which is the daemon's, too: it listens on a
+// unix socket.
+const hostPlatform = runtime.GOOS + "/" + runtime.GOARCH
+
+// unpacks says what to unpack, with the daemon's best snapshotter if none is
+// given: daemons have an idea of their own of what that means.
+func (c *Client) unpacks(ctx context.Context, snapshotter string, platforms []string) []*transfer.UnpackConfiguration {
+	if snapshotter == "" {
+		if have := c.Snapshotters(ctx); len(have) > 0 {
+			snapshotter = have[0]
+		}
+	}
+	if len(platforms) == 0 {
+		platforms = []string{hostPlatform}
+	}
+	var out []*transfer.UnpackConfiguration
+	for _, p := range platforms {
+		out = append(out, &transfer.UnpackConfiguration{Snapshotter: snapshotter, Platform: Platform(p)})
+	}
+	return out
 }
 
 // Push sends an image, or only some platforms of it, to a registry under the
@@ -99,8 +123,8 @@ func (c *Client) registry(ctx context.Context, ref string, o Registry) (*transfe
 
 // ImportOptions say how an archive becomes images.
 type ImportOptions struct {
-	// Prefix names images that the archive has no whole name for; default:
-	// import-<date>.
+	// Prefix names images that the archive has no whole name for, with their tag
+	// or, if they have none, digest; default: import-<date>.
 	Prefix string
 	// Platforms to keep; empty is all in the archive.
 	Platforms []string
@@ -117,13 +141,13 @@ func (c *Client) Import(ctx context.Context, r io.Reader, o ImportOptions, p Pro
 		prefix = "import-" + time.Now().Format(time.DateOnly)
 	}
 	store := &transfer.ImageStore{
-		ExtraReferences: []*transfer.ImageReference{{Name: prefix, IsPrefix: true, AllowOverwrite: true}},
+		ExtraReferences: []*transfer.ImageReference{{Name: prefix, IsPrefix: true, AllowOverwrite: true, AddDigest: true, SkipNamedDigest: true}},
 	}
 	for _, name := range o.Platforms {
 		store.Platforms = append(store.Platforms, Platform(name))
 	}
 	if !o.NoUnpack {
-		store.Unpacks = []*transfer.UnpackConfiguration{{Snapshotter: o.Snapshotter}}
+		store.Unpacks = c.unpacks(ctx, o.Snapshotter, o.Platforms)
 	}
 	s, err := c.open(ctx, "import-"+randomID())
 	if err != nil {
