@@ -217,7 +217,9 @@ func (j *job) commit(ctx context.Context, w content.Writer, desc ocispec.Descrip
 	case err == nil || errdefs.IsAlreadyExists(err):
 		return nil
 	case errdefs.IsFailedPrecondition(err):
-		return errors.Join(fmt.Errorf("the registry sent other bytes: %w: %w", err, errdefs.ErrDataLoss), w.Truncate(0))
+		w.Close()
+		return errors.Join(fmt.Errorf("the registry sent other bytes: %v: %w", err, errdefs.ErrDataLoss),
+			j.stores.Content.Abort(context.WithoutCancel(ctx), manifest.Key(desc)))
 	}
 	return err
 }

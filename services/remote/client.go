@@ -110,13 +110,16 @@ func (c *Client) send(ctx context.Context, e endpoint, cl call, authorization st
 		return nil, err
 	}
 	var stalled atomic.Bool
-	if cl.body != nil && cl.size > 0 {
+	stall := func() { stalled.Store(true); cancel() }
+	if cl.size > 0 {
 		plain := req.GetBody
 		req.GetBody = func() (io.ReadCloser, error) {
 			r, err := plain()
-			return watchSent(r, c.cfg.StallTimeout, func() { stalled.Store(true); cancel() }), err
+			return watchSent(r, c.cfg.StallTimeout, stall), err
 		}
 		req.Body, _ = req.GetBody()
+	} else if cl.method != http.MethodPut { // at the end of which a registry may hash for long
+		defer time.AfterFunc(c.cfg.StallTimeout, stall).Stop()
 	}
 	client := e.foreign
 	if cl.trusted(e) {
@@ -129,7 +132,7 @@ func (c *Client) send(ctx context.Context, e endpoint, cl call, authorization st
 	if err != nil {
 		cancel()
 		if stalled.Load() {
-			return nil, fmt.Errorf("the registry took no bytes for %v: %w", c.cfg.StallTimeout, errdefs.ErrUnavailable)
+			return nil, fmt.Errorf("the registry did nothing for %v: %w", c.cfg.StallTimeout, errdefs.ErrUnavailable)
 		}
 		return nil, unreachable(err)
 	}

@@ -244,8 +244,14 @@ func (u *upload) finish(ctx context.Context, cl call) error {
 		return err
 	}
 	switch resp.StatusCode {
-	case http.StatusCreated, http.StatusOK, http.StatusNoContent:
+	case http.StatusCreated:
 		drain(resp)
+		return nil
+	case http.StatusOK, http.StatusNoContent: // not the spec's words: see whether they mean it
+		drain(resp)
+		if has, err := u.Has(ctx, u.desc, ""); err != nil || !has {
+			return errors.Join(err, fmt.Errorf("the registry answers %s, but has no such blob: %w", resp.Status, errdefs.ErrUnknown))
+		}
 		return nil
 	case http.StatusRequestEntityTooLarge, http.StatusRequestedRangeNotSatisfiable:
 		drain(resp)
