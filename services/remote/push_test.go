@@ -150,8 +150,11 @@ func TestPushForgottenSession(t *testing.T) {
 // Nonsense about sessions ends in an error, soon.
 func TestPushNonsense(t *testing.T) {
 	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request){
-		"no location":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) },
-		"location of file": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Location", "file:///etc/passwd"); w.WriteHeader(202) },
+		"no location": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) },
+		"location of file": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "file:///etc/passwd")
+			w.WriteHeader(202)
+		},
 		"huge chunks": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "/v2/x")
 			w.Header().Set("OCI-Chunk-Min-Length", "99999999999")

@@ -132,6 +132,11 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if r.Before != nil && r.Before(w, req) {
 		return
 	}
+	r.Handle(w, req)
+}
+
+// Handle answers as a registry does.
+func (r *Registry) Handle(w http.ResponseWriter, req *http.Request) {
 	if !r.allowed(w, req) {
 		return
 	}
