@@ -42,7 +42,7 @@ type ImportOptions struct {
 func (a *Archiver) Import(ctx context.Context, r io.Reader, o ImportOptions) (ocispec.Descriptor, ocispec.Index, error) {
 	plain, err := layer.Decompress(r, "archive")
 	if err != nil {
-		return ocispec.Descriptor{}, ocispec.Index{}, invalid("%v", err)
+		return ocispec.Descriptor{}, ocispec.Index{}, readError(err)
 	}
 	defer plain.Close()
 	in := &importer{
