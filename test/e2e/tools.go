@@ -1,0 +1,47 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// tools are clients that Debian has too old or not at all, pinned. They are built
+// from their modules once, into the user's cache.
+var tools = map[string]struct{ pkg, version string }{
+	"ctr":   {"github.com/containerd/containerd/v2/cmd/ctr", "v2.4.2"},
+	"crane": {"github.com/google/go-containerregistry/cmd/crane", "v0.22.1"},
+	"oras":  {"oras.land/oras/cmd/oras", "v1.3.6"},
+}
+
+// building lets one test build at a time.
+var building sync.Mutex
+
+// Tool returns the path of a client, which is built if need be.
+func Tool(t *testing.T, name string) string {
+	t.Helper()
+	tool, ok := tools[name]
+	if !ok {
+		t.Fatalf("no tool is called %s", name)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "orlop-test", "bin", name+"@"+tool.version)
+	path := filepath.Join(dir, name)
+	building.Lock()
+	defer building.Unlock()
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	cmd := exec.Command("go", "install", tool.pkg+"@"+tool.version)
+	cmd.Dir = os.TempDir() // outside of this module
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go install %s@%s: %v\n%s", tool.pkg, tool.version, err, out)
+	}
+	return path
+}
