@@ -230,8 +230,8 @@ func (s *Store) Abort(_ context.Context, ref string) error {
 
 var _ content.Mender = (*Store)(nil)
 
-// TornIngests lists the folders of ingests whose note is torn and that no writer
-// has opened.
+// TornIngests lists the folders of ingests whose note is torn or whose data are
+// missing, and that no writer has opened.
 func (s *Store) TornIngests(ctx context.Context) ([]string, error) {
 	dirs, err := os.ReadDir(filepath.Join(s.root, "ingest"))
 	if err != nil {
@@ -250,8 +250,13 @@ func (s *Store) TornIngests(ctx context.Context) ([]string, error) {
 }
 
 func (s *Store) torn(name string) bool {
-	n, err := loadNote(filepath.Join(s.root, "ingest", name), "")
-	return errors.Is(err, fs.ErrNotExist) || err == nil && refName(n.Ref) != name
+	dir := filepath.Join(s.root, "ingest", name)
+	n, err := loadNote(dir, "")
+	if err == nil && refName(n.Ref) == name {
+		_, err = os.Stat(filepath.Join(dir, "data"))
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	return err == nil || errors.Is(err, fs.ErrNotExist)
 }
 
 // busy reports whether a writer has the ingest in that folder open.

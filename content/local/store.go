@@ -54,16 +54,13 @@ func Open(root string) (*Store, error) {
 // dropTorn removes ingests that a crash left without a readable note or without
 // data: no list shows them, so nobody would ever abort them.
 func (s *Store) dropTorn() error {
-	dirs, err := os.ReadDir(filepath.Join(s.root, "ingest"))
+	torn, err := s.TornIngests(context.Background())
 	if err != nil {
 		return fmt.Errorf("content store: %w", err)
 	}
-	for _, d := range dirs {
-		dir := filepath.Join(s.root, "ingest", d.Name())
-		if _, err := s.statusIn(dir, ""); errors.Is(err, fs.ErrNotExist) {
-			if err := os.RemoveAll(dir); err != nil {
-				return fmt.Errorf("content store: %w", err)
-			}
+	for _, name := range torn {
+		if err := s.DropTorn(context.Background(), name); err != nil {
+			return fmt.Errorf("content store: %w", err)
 		}
 	}
 	return nil

@@ -54,10 +54,10 @@ func TestTornIngest(t *testing.T) {
 		t.Fatalf("resumed with digest %s, the disk holds %s", got, want)
 	}
 	w.Close()
+	s = open(t, root) // which would drop a torn one
 	if err := os.WriteFile(filepath.Join(dirs[0], "ref.json"), []byte(`{"ref":"to`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, root)
 	name := filepath.Base(dirs[0])
 	if torn, err := s.TornIngests(t.Context()); err != nil || len(torn) != 1 || torn[0] != name {
 		t.Fatalf("torn ingests %v (%v), want %s", torn, err, name)

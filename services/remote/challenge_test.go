@@ -26,7 +26,7 @@ func TestParseChallenges(t *testing.T) {
 	} {
 		var got []want
 		for _, c := range parseChallenges([]string{header}) {
-			got = append(got, want{c.scheme, c.params})
+			got = append(got, want(c))
 		}
 		if !reflect.DeepEqual(got, wants) {
 			t.Errorf("%q is read as %v, want %v", header, got, wants)

@@ -11,12 +11,15 @@ import (
 	"time"
 
 	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/orlop/orlop/content/local"
+	core "github.com/orlop/orlop/core/image"
 	"github.com/orlop/orlop/core/namespaces"
 	"github.com/orlop/orlop/metadata"
 	"github.com/orlop/orlop/services/pull"
 	"github.com/orlop/orlop/services/remote"
+	"github.com/orlop/orlop/services/unpack"
 	"github.com/orlop/orlop/snapshotters"
 	"github.com/orlop/orlop/test/testimage"
 )
@@ -99,10 +102,16 @@ func pullOnce(b *testing.B, root, driver string, open func(string) (snapshotters
 		b.Fatal(err)
 	}
 	defer db.Close()
-	p := pull.New(pull.DefaultConfig(), pull.Stores{Content: db.Content(), Images: db.Images(), Leases: db.Leases(), Layers: db.Layers})
+	u := unpack.New(unpack.DefaultConfig(), unpack.Stores{Content: db.Content(), Leases: db.Leases(), Layers: db.Layers, Snapshots: db.Snapshotter})
+	p := pull.New(pull.DefaultConfig(), pull.Stores{Content: db.Content(), Leases: db.Leases(), Unpack: u})
 	_, err = p.Pull(namespaces.With(context.Background(), "default"), pull.Request{
 		Client: remote.New(remote.Config{}), Reference: name,
-		Unpacks: []pull.Unpack{{Platform: platforms.DefaultSpec(), Snapshotter: driver}},
+		Platforms: []ocispec.Platform{platforms.DefaultSpec()},
+		Unpacks:   []unpack.Target{{Platform: platforms.DefaultSpec(), Snapshotter: driver}},
+		Name: func(ctx context.Context, target ocispec.Descriptor) error {
+			_, err := db.Images().Create(ctx, core.Image{Name: name, Target: target})
+			return err
+		},
 	})
 	if err != nil {
 		b.Fatal(err)

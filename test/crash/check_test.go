@@ -12,6 +12,7 @@ import (
 
 	"github.com/orlop/orlop/content/local"
 	"github.com/orlop/orlop/metadata"
+	"github.com/orlop/orlop/services/fsck"
 	"github.com/orlop/orlop/snapshotters"
 	"github.com/orlop/orlop/snapshotters/erofs"
 	"github.com/orlop/orlop/snapshotters/native"
@@ -94,7 +95,7 @@ func (w *imageWorker) lookAt() {
 }
 
 // stores opens the stores of a daemon that is stopped.
-func (r *rig) stores() (*metadata.DB, func()) {
+func (r *rig) stores() (*fsck.Checker, func()) {
 	blobs, err := local.Open(filepath.Join(r.root, "io.containerd.content.v1.content"))
 	if err != nil {
 		r.t.Fatal(err)
@@ -114,7 +115,7 @@ func (r *rig) stores() (*metadata.DB, func()) {
 	if err != nil {
 		r.t.Fatalf("the database doesn't open: %v", err)
 	}
-	return db, func() {
+	return &fsck.Checker{DB: db, Blobs: blobs, Drivers: drivers}, func() {
 		db.Close()
 		for _, d := range drivers {
 			if c, ok := d.(interface{ Close() error }); ok {
@@ -128,16 +129,18 @@ func (r *rig) stores() (*metadata.DB, func()) {
 // and has reconciled at its start, so there is nothing to find.
 func (r *rig) fsck() {
 	r.t.Helper()
-	db, closeAll := r.stores()
+	c, closeAll := r.stores()
 	defer closeAll()
-	err := db.Check(context.Background(), func(f metadata.Finding) error {
-		r.t.Errorf("fsck: %s %s", f.Kind, f.What)
+	_, err := c.Check(context.Background(), fsck.Options{Verify: true}, func(f *fsck.Finding, _ fsck.Progress) error {
+		if f != nil && f.Severity > fsck.Note {
+			r.t.Errorf("fsck: %s: %s", f.Code, f.Message)
+		}
 		return nil
 	})
 	if err != nil {
 		r.t.Error("fsck:", err)
 	}
-	found, err := db.Reconcile(context.Background())
+	found, err := c.DB.Reconcile(context.Background())
 	if err != nil {
 		r.t.Error("reconcile:", err)
 	}
