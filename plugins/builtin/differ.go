@@ -11,9 +11,10 @@ import (
 
 func walking(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Differ, "walking", func(s *plugins.Scope) plugins.Build[grpc.Differ] {
+		cfg := plugins.Config(s, diff.DefaultConfig())
 		db := plugins.One(s, kinds.Metadata)
 		s.Platforms(hostPlatform())
-		return func(context.Context) (grpc.Differ, error) { return &diff.Walking{Store: db().Content()}, nil }
+		return func(context.Context) (grpc.Differ, error) { return &diff.Walking{Store: db().Content(), Config: *cfg}, nil }
 	})
 }
 

@@ -26,8 +26,30 @@ import (
 	"github.com/orlop/orlop/snapshotters/layer"
 )
 
+// Config bounds what is unpacked.
+type Config struct {
+	// MaxLayerBytes is how many bytes of file data one layer may unpack to; 0 is no
+	// bound.
+	MaxLayerBytes int64 `toml:"max_layer_bytes"`
+}
+
+// DefaultConfig is what an empty config means: 32 GiB, several times the largest
+// layers that are published.
+func DefaultConfig() Config { return Config{MaxLayerBytes: 32 << 30} }
+
+// Validate checks the values.
+func (c Config) Validate() error {
+	if c.MaxLayerBytes < 0 {
+		return fmt.Errorf("max_layer_bytes is %d, it must not be negative", c.MaxLayerBytes)
+	}
+	return nil
+}
+
 // Walking compares trees by walking them. It is safe for concurrent use.
-type Walking struct{ Store content.Store }
+type Walking struct {
+	Store  content.Store
+	Config Config
+}
 
 var (
 	_ diff.Applier  = (*Walking)(nil)
@@ -49,7 +71,7 @@ func (w *Walking) Apply(ctx context.Context, desc ocispec.Descriptor, ms []mount
 	}
 	defer tar.Close()
 	c := &counter{r: tar, digester: digest.Canonical.Digester()}
-	if err := applyOnto(ctx, ms, c, opts); err != nil {
+	if err := w.applyOnto(ctx, ms, c, opts); err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("layer %s: %w", desc.Digest, err)
 	}
 	if _, err := io.Copy(io.Discard, c); err != nil { // padding after the tar's end counts
@@ -58,12 +80,12 @@ func (w *Walking) Apply(ctx context.Context, desc ocispec.Descriptor, ms []mount
 	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: c.digester.Digest(), Size: c.n}, nil
 }
 
-func applyOnto(ctx context.Context, ms []mount.Mount, r io.Reader, opts diff.ApplyOptions) error {
+func (w *Walking) applyOnto(ctx context.Context, ms []mount.Mount, r io.Reader, opts diff.ApplyOptions) error {
 	if upper, ok := overlayUpper(ms); ok {
-		return applyTo(ctx, upper, r, layer.Options{Whiteouts: layer.Overlay}, opts)
+		return applyTo(ctx, upper, r, layer.Options{Whiteouts: layer.Overlay, MaxBytes: w.Config.MaxLayerBytes}, opts)
 	}
 	return mounts.WithTemp(ctx, ms, func(root string) error {
-		return applyTo(ctx, root, r, layer.Options{}, opts)
+		return applyTo(ctx, root, r, layer.Options{MaxBytes: w.Config.MaxLayerBytes}, opts)
 	})
 }
 

@@ -83,7 +83,7 @@ func NewWith(t testing.TB, cfg Config) *Rig {
 	r := &Rig{t: t, Ctx: ctx, Root: root, DB: db, Content: db.Content(), Images: db.Images(), Leases: db.Leases()}
 	u := unpack.New(cfg.Unpack, unpack.Stores{
 		Content: r.Content, Leases: r.Leases, Layers: db.Layers, Snapshots: db.Snapshotter,
-		Applier: &diff.Walking{Store: r.Content}, Default: func(context.Context) string { return "overlayfs" },
+		Applier: &diff.Walking{Store: r.Content, Config: diff.Config{MaxLayerBytes: cfg.Unpack.MaxLayerBytes}}, Default: func(context.Context) string { return "overlayfs" },
 	})
 	r.Service = transfer.New(transfer.Config{}, transfer.Parts{
 		Content: r.Content, Images: r.Images, Leases: r.Leases, Unpack: u,

@@ -3,6 +3,7 @@ package security
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +26,7 @@ import (
 	"github.com/orlop/orlop/services/remote"
 	"github.com/orlop/orlop/services/transfer"
 	"github.com/orlop/orlop/services/unpack"
+	"github.com/orlop/orlop/snapshotters/layer"
 	"github.com/orlop/orlop/test/imagerig"
 )
 
@@ -372,9 +374,14 @@ func TestPulledBomb(t *testing.T) {
 	rig, reg := imagerig.NewWith(t, cfg), imagerig.NewRegistry(t)
 	img := imagerig.NewImage(t, imagerig.Linux("amd64"), imagerig.Tar(t, imagerig.File{Name: "zeros", Data: make([]byte, 32<<20)}))
 	reg.Put("app", "v1", img)
-	err := rig.Transfer(rig.Ctx, from(reg), transfer.Store{Name: "x", Unpacks: []unpack.Target{{Snapshotter: "overlayfs"}}}, nil)
-	if !errdefs.IsResourceExhausted(err) {
-		t.Fatal(err)
+	for _, ss := range []string{"overlayfs", "native"} {
+		err := rig.Transfer(rig.Ctx, from(reg), transfer.Store{Name: "x", Unpacks: []unpack.Target{{Snapshotter: ss}}}, nil)
+		if !errors.Is(err, layer.ErrLimit) {
+			t.Errorf("%s: %v", ss, err)
+		}
+		if chains := rig.Chains(ss); len(chains) != 0 {
+			t.Errorf("%s has %v", ss, chains)
+		}
 	}
 	if left, _ := filepath.Glob(filepath.Join(rig.Root, "overlayfs", "snapshots", "*")); len(left) != 0 {
 		t.Fatalf("left: %v", left)
