@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/orlop/orlop/core/image"
+	"github.com/orlop/orlop/core/namespaces"
 	"github.com/orlop/orlop/services/archive"
 	"github.com/orlop/orlop/services/transfer"
 	"github.com/orlop/orlop/services/unpack"
@@ -308,6 +309,22 @@ func TestImportUnpacks(t *testing.T) {
 		}
 		if n := len(rig.Chains("overlayfs")); n != 2 {
 			t.Fatalf("%d snapshots, want 2", n)
+		}
+	}
+}
+
+// A blob that another namespace has is taken from there.
+func TestImportIntoTwoNamespaces(t *testing.T) {
+	rig := imagerig.New(t)
+	img := imagerig.NewImage(t, amd64, testLayer(t, "a"))
+	data := pack(t, layout(t, img, map[string]string{ocispec.AnnotationRefName: "v1"})...)
+	for _, ns := range []string{"default", "other"} {
+		ctx := namespaces.With(rig.Ctx, ns)
+		if err := rig.DB.Namespaces().Create(ctx, namespaces.Info{Name: ns}); err != nil && !errdefs.IsAlreadyExists(err) {
+			t.Fatal(err)
+		}
+		if err := rig.Transfer(ctx, transfer.Import{From: bytes.NewReader(data)}, byName, nil); err != nil {
+			t.Fatalf("%s: %v", ns, err)
 		}
 	}
 }

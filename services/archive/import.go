@@ -188,24 +188,45 @@ func (in *importer) blob(want digest.Digest, size int64) (ocispec.Descriptor, er
 		return desc, err
 	}
 	defer w.Close()
-	body := in.options.Report.NewReader(in.tar, step)
 	head := &headWriter{}
-	_, err = io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, head)}, body, in.buf)
-	if err != nil {
-		return desc, errors.Join(readError(err), in.store.Abort(context.WithoutCancel(in.ctx), ref))
+	if err := in.copy(w, head, step); err != nil {
+		return desc, errors.Join(err, in.store.Abort(context.WithoutCancel(in.ctx), ref))
 	}
 	if want == "" {
 		desc.Digest = w.Digest()
 	}
-	desc.MediaType = layerType(head.b)
 	err = w.Commit(in.ctx, size, desc.Digest, nil)
 	switch {
 	case err == nil || errdefs.IsAlreadyExists(err):
+		if head.b == nil {
+			return in.known(desc)
+		}
+		desc.MediaType = layerType(head.b)
 		return desc, nil
 	case errdefs.IsFailedPrecondition(err):
 		err = fmt.Errorf("the bytes are not those of the name: %w: %w", err, errdefs.ErrDataLoss)
 	}
 	return desc, errors.Join(err, in.store.Abort(context.WithoutCancel(in.ctx), ref))
+}
+
+// copy writes the entry that is being read, unless the store has begun the ingest
+// whole, as it does with a blob that another namespace has.
+func (in *importer) copy(w content.Writer, head *headWriter, step progress.Step) error {
+	st, err := w.Status()
+	if err != nil {
+		return err
+	}
+	if st.Offset == step.Total && st.Offset > 0 {
+		return nil
+	}
+	if err := w.Truncate(0); err != nil {
+		return err
+	}
+	body := in.options.Report.NewReader(in.tar, step)
+	if _, err = io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, head)}, body, in.buf); err != nil {
+		return readError(err)
+	}
+	return nil
 }
 
 // known describes a blob that is in the store already.

@@ -82,15 +82,17 @@ func (s *stream) close() { s.grp.CloseSend() }
 // sendAll sends r as data messages, as far as the receiver's window lets it.
 func (s *stream) sendAll(ctx context.Context, r io.Reader) error {
 	updates := make(chan int32)
+	var ended error // why no more updates come; for when updates is closed
 	go func() {
 		defer close(updates)
 		for {
-			a, err := s.recv()
-			if err != nil {
-				return
-			}
 			var u transfer.WindowUpdate
-			if ok, err := Unpack(a, &u); !ok || err != nil {
+			a, err := s.recv()
+			if err == nil {
+				_, err = Unpack(a, &u)
+			}
+			if err != nil {
+				ended = err
 				return
 			}
 			select {
@@ -100,6 +102,16 @@ func (s *stream) sendAll(ctx context.Context, r io.Reader) error {
 			}
 		}
 	}()
+	// gone waits for the daemon's word on why it takes no more. Only the goroutine
+	// above receives: a second receiver would wait for ever.
+	gone := func() error {
+		for range updates {
+		}
+		if errors.Is(ended, io.EOF) {
+			return nil // it has read all it wants, or the call itself says more
+		}
+		return ended
+	}
 	defer s.close()
 	buf := make([]byte, chunk)
 	left := int32(0)
@@ -108,7 +120,7 @@ func (s *stream) sendAll(ctx context.Context, r io.Reader) error {
 			select {
 			case n, ok := <-updates:
 				if !ok {
-					return nil // the daemon has read all it wants
+					return gone()
 				}
 				left += n
 			case <-ctx.Done():
@@ -117,8 +129,10 @@ func (s *stream) sendAll(ctx context.Context, r io.Reader) error {
 		}
 		n, err := r.Read(buf[:min(int(left), len(buf))])
 		if n > 0 {
-			if err := s.send(&transfer.Data{Data: buf[:n]}); err != nil {
-				return s.reason(err)
+			if err := s.send(&transfer.Data{Data: buf[:n]}); errors.Is(err, io.EOF) {
+				return gone()
+			} else if err != nil {
+				return err
 			}
 			left -= int32(n)
 		}
