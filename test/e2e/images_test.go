@@ -56,6 +56,11 @@ func TestCtr2Pulls(t *testing.T) {
 	// Without a snapshotter it is unpacked where the client will look.
 	r.ctr2("-n", "plain", "image", "pull", r.Image)
 	expect(t, r.ctr2("-n", "plain", "image", "check"), "true")
+	// The namespace's label is heeded by both sides.
+	r.ctr2("ns", "create", "label", "containerd.io/defaults/snapshotter=erofs")
+	r.ctr2("-n", "label", "image", "pull", r.Image)
+	expect(t, r.ctr2("-n", "label", "snapshot", "--snapshotter", "erofs", "ls"), "Committed")
+	expect(t, r.ctr2("-n", "label", "run", "--rm", r.Image, "labelled", "/bin/cat", "/hello"), "hello from")
 	r.ctr2("-n", "local", "image", "pull", "--local", "--plain-http", r.Image)
 	expect(t, r.ctr2("-n", "local", "image", "check"), "complete (4/4)")
 	out, code := r.Run("", Tool(t, "ctr"), "-a", r.Socket(), "image", "pull", r.at("none:1"))
