@@ -265,17 +265,17 @@ func TestExportWindows(t *testing.T) {
 // A client that sends more than it may is cut off, and nonsense is refused.
 func TestBadClients(t *testing.T) {
 	d := open(t)
-	s := d.stream(d.ctx, "flood")
+	flood := d.stream(d.ctx, "flood")
 	go func() {
 		chunk := anyOf(t, &transfer.Data{Data: make([]byte, 2<<20)})
-		for s.Send(chunk) == nil {
+		for flood.Send(chunk) == nil {
 		}
 	}()
 	err := d.transfer(d.ctx, &transfer.ImageImportStream{Stream: "flood"}, &transfer.ImageStore{Name: "x"}, "")
 	if status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("flood: %v", err)
 	}
-	s = d.stream(d.ctx, "wrong")
+	s := d.stream(d.ctx, "wrong")
 	s.Send(anyOf(t, &transfer.WindowUpdate{Update: 1}))
 	err = d.transfer(d.ctx, &transfer.ImageImportStream{Stream: "wrong"}, &transfer.ImageStore{Name: "x"}, "")
 	if status.Code(err) != codes.InvalidArgument {

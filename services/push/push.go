@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"time"
 
@@ -251,11 +252,22 @@ func (j *job) send(ctx context.Context, desc ocispec.Descriptor, step progress.S
 	}
 	step.Event = "uploading"
 	j.Report.Report(step)
-	return j.to.Blob(ctx, desc, nearest(info.Labels[label.DistributionFrom+j.ref.Host], j.ref.Repository), func(offset, n int64) io.Reader {
+	return j.to.Blob(ctx, desc, nearest(sources(info.Labels, j.ref.Host), j.ref.Repository), func(offset, n int64) io.Reader {
 		at := step
 		at.Done = offset
 		return j.Report.NewReader(io.NewSectionReader(ra, offset, n), at)
 	})
+}
+
+// sources are the repositories of a registry that have a blob. containerd's clients
+// leave the port out of the label; if that means another registry, the mount fails
+// and the blob is sent.
+func sources(labels map[string]string, host string) string {
+	list := labels[label.DistributionFrom+host]
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		list += "," + labels[label.DistributionFrom+name]
+	}
+	return list
 }
 
 // nearest chooses from repositories, joined by commas, the one whose path has most

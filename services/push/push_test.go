@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/orlop/orlop/content"
 	"github.com/orlop/orlop/core/progress"
 	"github.com/orlop/orlop/services/archive"
 	"github.com/orlop/orlop/services/pull"
@@ -79,6 +80,26 @@ func TestPulledIsMounted(t *testing.T) {
 	}
 	if n := len(reg.Requests("PUT /v2/to/blobs/")); n != 0 {
 		t.Fatalf("%d blobs are sent", n)
+	}
+}
+
+// containerd's clients note sources without the port.
+func TestMountOfClientsLabel(t *testing.T) {
+	rig, reg := imagerig.New(t), imagerig.NewRegistry(t)
+	img := imagerig.NewImage(t, amd64, layerOf(t, "a"))
+	reg.Put("from/base", "v1", img)
+	rig.Store("box", img)
+	for d := range img.Blobs {
+		labels := map[string]string{"containerd.io/distribution.source.127.0.0.1": "elsewhere,from/base"}
+		if _, err := rig.Content.Update(rig.Ctx, content.Info{Digest: d, Labels: labels}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := pushTo(rig, "box", reg.Host+"/from/app:v1"); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(reg.Requests("PUT /v2/from/app/blobs/")); n != 0 {
+		t.Fatalf("%d blobs are sent: %q", n, reg.Requests("POST"))
 	}
 }
 

@@ -61,22 +61,24 @@ func dropped(err, also error) error {
 	return errors.Join(err, also)
 }
 
-// bound ends an uncompressed layer that is larger than allowed.
-func (u *Unpacker) bound(r io.Reader) io.Reader {
-	if u.cfg.MaxLayerBytes == 0 {
-		return r
-	}
-	return &bounded{r: r, left: u.cfg.MaxLayerBytes, most: u.cfg.MaxLayerBytes}
+// bound ends an uncompressed layer that is larger than allowed, and one whose
+// context has ended: a single file may take long.
+func (u *Unpacker) bound(ctx context.Context, r io.Reader) io.Reader {
+	return &bounded{ctx: ctx, r: r, most: u.cfg.MaxLayerBytes}
 }
 
 type bounded struct {
+	ctx        context.Context
 	r          io.Reader
-	left, most int64
+	read, most int64 // most is 0 for no bound
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := b.r.Read(p)
-	if b.left -= int64(n); b.left < 0 {
+	if b.read += int64(n); b.most > 0 && b.read > b.most {
 		return 0, fmt.Errorf("the layer unpacks to more than %d bytes (max_layer_bytes): %w: %w", b.most, layer.ErrLimit, errdefs.ErrResourceExhausted)
 	}
 	return n, err

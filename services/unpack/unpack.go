@@ -190,7 +190,7 @@ func (p *Plan) Layer(ctx context.Context, i int, blob io.Reader) error {
 	defer tar.Close()
 	want := p.img.Config.RootFS.DiffIDs[i]
 	verifier := want.Verifier()
-	hashed := io.TeeReader(p.u.bound(tar), verifier)
+	hashed := io.TeeReader(p.u.bound(ctx, tar), verifier)
 	l, err := p.streams.UnpackLayer(ctx, hashed, map[string]string{label.SnapshotRef: p.chains[i]})
 	if err != nil {
 		return err
