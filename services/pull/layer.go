@@ -136,21 +136,25 @@ func (j *job) writer(ctx context.Context, desc ocispec.Descriptor) (content.Writ
 func (j *job) layer(ctx context.Context, desc ocispec.Descriptor, p *unpack.Plan, i int, at node) error {
 	step := progress.Step{Event: "waiting", Name: manifest.Key(desc), Parents: at.parents, Total: desc.Size, Desc: &desc}
 	j.Report.Report(step)
+	// The ingest comes first: whoever has a place among the downloads must not wait
+	// for a client that writes the same blob.
+	w, err := j.writer(ctx, desc)
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return err
+	}
+	if w != nil {
+		defer w.Close()
+	}
 	if err := j.slots.Acquire(ctx, 1); err != nil {
 		return err
 	}
 	defer j.slots.Release(1)
 	event := "complete"
-	w, err := j.writer(ctx, desc)
-	switch {
-	case errdefs.IsAlreadyExists(err):
+	if w == nil {
 		event = "already exists"
 		err = j.unpackStored(ctx, p, i, step)
-	case err != nil:
-		return err
-	default:
+	} else {
 		err = j.download(ctx, w, desc, p, i, step)
-		w.Close()
 	}
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", desc.Digest, err)

@@ -311,3 +311,22 @@ func TestPullLimits(t *testing.T) {
 		t.Fatalf("%d blobs were fetched, there are 16", n)
 	}
 }
+
+// An image may have one layer twice, also where only one is fetched at a time.
+func TestPullSameLayerTwice(t *testing.T) {
+	needRoot(t)
+	cfg := imagerig.Config{Pull: pull.Config{MaxDownloads: 1}, Push: push.DefaultConfig(), Archive: archive.DefaultConfig(), Unpack: unpack.DefaultConfig()}
+	for _, ss := range []string{"overlayfs", "native"} {
+		rig, reg := imagerig.NewWith(t, cfg), imagerig.NewRegistry(t)
+		reg.Put("app", "v1", small(t, "a", "b", "a", "a"))
+		if err := rig.Pull(reg.Host+"/app:v1", unpack.Target{Platform: amd64, Snapshotter: ss}); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(rig.Chains(ss)); n != 4 {
+			t.Fatalf("%s: %d snapshots, want 4", ss, n)
+		}
+		if n := len(reg.Requests("GET /v2/app/blobs/")); n != 3 {
+			t.Fatalf("%s: %d blobs are fetched, want 3", ss, n)
+		}
+	}
+}
