@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/containerd/containerd/api/services/content/v1"
 	"google.golang.org/grpc/codes"
@@ -15,7 +16,10 @@ import (
 // ingestChunk is the size of messages when content is written.
 const ingestChunk = 1 << 20
 
-// Ingest stores what r yields and returns its digest; that it is stored already
+// rootLabel makes the collector keep what has it.
+const rootLabel = "containerd.io/gc.root"
+
+// Ingest stores what r yields, to stay until it is removed, and returns its digest; that it is stored already
 // is no error. Total is the size if it is known, expected the digest.
 func (c *Client) Ingest(ctx context.Context, ref string, r io.Reader, total int64, expected string) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -45,6 +49,7 @@ func (c *Client) Ingest(ctx context.Context, ref string, r io.Reader, total int6
 	}
 	answer, err := roundTrip(w, &content.WriteContentRequest{
 		Action: content.WriteAction_COMMIT, Ref: ref, Total: offset, Offset: offset, Expected: expected,
+		Labels: map[string]string{rootLabel: time.Now().UTC().Format(time.RFC3339)},
 	})
 	own := "sha256:" + hex.EncodeToString(sum.Sum(nil))
 	if status.Code(err) == codes.AlreadyExists && (expected == "" || expected == own) {
