@@ -14,7 +14,9 @@ func walking(r *plugins.Registry) {
 		cfg := plugins.Config(s, diff.DefaultConfig())
 		db := plugins.One(s, kinds.Metadata)
 		s.Platforms(hostPlatform())
-		return func(context.Context) (grpc.Differ, error) { return &diff.Walking{Store: db().Content(), Config: *cfg}, nil }
+		return func(context.Context) (grpc.Differ, error) {
+			return &diff.Walking{Store: db().Content(), Config: *cfg}, nil
+		}
 	})
 }
 
