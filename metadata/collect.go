@@ -11,6 +11,8 @@ import (
 
 	"github.com/orlop/orlop/core/gc"
 	"github.com/orlop/orlop/core/label"
+	"github.com/orlop/orlop/core/mount"
+	"github.com/orlop/orlop/core/namespaces"
 )
 
 // sweepBatch bounds how many records one transaction of the sweep deletes, and
@@ -40,6 +42,7 @@ type garbage struct {
 	node  gc.Node
 	id    string // of a snapshot's bytes
 	bytes int64
+	mount mount.Activation
 }
 
 // Collect removes what nothing refers to. Marking reads a snapshot of the
@@ -254,6 +257,10 @@ func (db *DB) refs(t *tx, n gc.Node, visit func(gc.Node)) error {
 		}
 	case gc.Lease:
 		err = db.leaseEdges(t, n, g)
+	case gc.Mount:
+		if rec, e := mountTable.get(t, n.Namespace, n.Key); e == nil {
+			g.node(n, rec.Labels)
+		}
 	case gc.Snapshot:
 		name, key, _ := strings.Cut(n.Key, "/")
 		if s, e := db.snapshots(name); e == nil {
@@ -308,6 +315,15 @@ func (db *DB) forgetNode(t *tx, n gc.Node) (garbage, error) {
 		return garbage{node: n}, imageTable.remove(t, n.Namespace, n.Key)
 	case gc.Lease:
 		return garbage{node: n}, deleteLease(t, n.Namespace, n.Key)
+	case gc.Mount:
+		rec, err := mountTable.get(t, n.Namespace, n.Key)
+		if err == nil && db.unmount.Load() == nil {
+			err = errdefs.ErrFailedPrecondition
+		}
+		if err != nil {
+			return garbage{}, err
+		}
+		return garbage{node: n, mount: rec.Activation}, mountTable.remove(t, n.Namespace, n.Key)
 	case gc.Snapshot:
 		name, key, _ := strings.Cut(n.Key, "/")
 		s, err := db.snapshots(name)
@@ -338,6 +354,8 @@ func (db *DB) sweepBytes(ctx context.Context, item garbage) error {
 			return nil
 		}
 		return err
+	case gc.Mount:
+		return (*db.unmount.Load())(namespaces.With(ctx, n.Namespace), item.mount)
 	case gc.Snapshot:
 		name, _, _ := strings.Cut(n.Key, "/")
 		return db.back.Drivers[name].Remove(ctx, item.id)

@@ -9,7 +9,7 @@
 //	ns/<namespace>/<table>/<key>       one JSON record a key
 //
 // Tables are images, containers, sandboxes, leases, resources, content,
-// ingests, and for each snapshotter snapshots.<name> and children.<name>.
+// ingests, mounts, and for each snapshotter snapshots.<name> and children.<name>.
 //
 // # Concurrency
 //
@@ -43,6 +43,7 @@ import (
 	"github.com/orlop/orlop/content"
 	"github.com/orlop/orlop/core/event"
 	"github.com/orlop/orlop/core/gc"
+	"github.com/orlop/orlop/core/mount"
 	"github.com/orlop/orlop/snapshotters"
 )
 
@@ -92,6 +93,7 @@ type DB struct {
 	marking   bool
 	touched   []gc.Node
 	onChange  atomic.Pointer[func(deletion bool)]
+	unmount   atomic.Pointer[func(context.Context, mount.Activation) error]
 }
 
 const schemaVersion = "1"

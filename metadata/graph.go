@@ -60,6 +60,8 @@ func labelTarget(ns, key, value, sort string) (gc.Node, bool) {
 		node.Type = gc.Image
 	case "container":
 		node.Type = gc.Container
+	case "mount":
+		node.Type = gc.Mount
 	case "snapshot":
 		name, _, _ := strings.Cut(tail, "/")
 		node.Type, node.Key = gc.Snapshot, name+"/"+value
@@ -87,7 +89,7 @@ func expired(labels map[string]string, now time.Time) bool {
 func (db *DB) scan(t *tx, now time.Time) (*graph, error) {
 	g := &graph{edges: map[gc.Node][]gc.Node{}, now: now}
 	for _, ns := range t.namespaces() {
-		for _, step := range []func(*tx, string) error{g.images, g.containers, g.sandboxes, g.content, g.ingests, g.leases} {
+		for _, step := range []func(*tx, string) error{g.images, g.containers, g.sandboxes, g.content, g.ingests, g.leases, g.mounts} {
 			if err := step(t, ns); err != nil {
 				return nil, err
 			}
@@ -194,6 +196,8 @@ func leaseRefs(t *tx, ns string, l lease.Lease) ([]gc.Node, error) {
 			n.Type = gc.Ingest
 		case "images":
 			n.Type = gc.Image
+		case "mounts":
+			n.Type = gc.Mount
 		default:
 			n.Type, n.Key = gc.Snapshot, strings.TrimPrefix(r.Type, "snapshots/")+"/"+r.ID
 		}

@@ -123,6 +123,8 @@ func (db *DB) exists(t *tx, n gc.Node) bool {
 		return sandboxTable.has(t, n.Namespace, n.Key)
 	case gc.Lease:
 		return leaseTable.has(t, n.Namespace, n.Key)
+	case gc.Mount:
+		return mountTable.has(t, n.Namespace, n.Key)
 	case gc.Ingest:
 		return ingestTable.has(t, n.Namespace, n.Key)
 	case gc.Snapshot:

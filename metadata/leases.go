@@ -152,9 +152,9 @@ func (m leaseManager) AddResource(ctx context.Context, id string, r lease.Resour
 }
 
 func validateResource(r lease.Resource) error {
-	known := r.Type == "content" || r.Type == "ingests" || r.Type == "images" || strings.HasPrefix(r.Type, "snapshots/")
+	known := r.Type == "content" || r.Type == "ingests" || r.Type == "images" || r.Type == "mounts" || strings.HasPrefix(r.Type, "snapshots/")
 	if !known || r.ID == "" {
-		return fmt.Errorf("lease resource %q of type %q: the type must be content, ingests, images or snapshots/<name>: %w", r.ID, r.Type, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("lease resource %q of type %q: the type must be content, ingests, images, mounts or snapshots/<name>: %w", r.ID, r.Type, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }

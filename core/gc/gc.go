@@ -20,9 +20,10 @@ const (
 	Lease
 	Ingest
 	Sandbox
+	Mount
 )
 
-var typeNames = [...]string{"unknown", "content", "snapshot", "container", "image", "lease", "ingest", "sandbox"}
+var typeNames = [...]string{"unknown", "content", "snapshot", "container", "image", "lease", "ingest", "sandbox", "mount"}
 
 // String names the sort.
 func (t Type) String() string {

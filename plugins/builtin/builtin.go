@@ -24,6 +24,7 @@ func Register(r *plugins.Registry, d *Daemon) {
 	tasks(r, d)
 	services(r)
 	introspection(r, d)
+	activation(r)
 	admin(r, d)
 	observing(r)
 	doorGRPC(r, d)

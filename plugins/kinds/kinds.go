@@ -7,6 +7,7 @@ import (
 	"github.com/orlop/orlop/core/sandbox"
 	"github.com/orlop/orlop/metadata"
 	"github.com/orlop/orlop/plugins"
+	"github.com/orlop/orlop/services/activate"
 	"github.com/orlop/orlop/services/archive"
 	"github.com/orlop/orlop/services/collect"
 	"github.com/orlop/orlop/services/events"
@@ -43,6 +44,7 @@ var (
 	Streaming         = plugins.NewKind[*streaming.Manager]("io.containerd.streaming.v1", plugins.Describe("keeps streams that clients open beside calls"))
 	Runtime           = plugins.NewKind[*manager.Manager]("io.containerd.runtime.v2", plugins.Describe("runs containers in shims"))
 	SandboxController = plugins.NewKind[sandbox.Controller]("io.containerd.sandbox.controller.v1", plugins.Describe("makes sandboxes real"), plugins.Prefer("shim"))
+	MountManager      = plugins.NewKind[*activate.Manager]("io.containerd.mount-manager.v1", plugins.Describe("makes mounts that need more than mount(2)"))
 	Service           = plugins.NewKind[grpc.Service]("io.containerd.grpc.v1", plugins.Describe("serves one API"))
 	Own               = plugins.NewKind[grpc.Service]("io.orlop.grpc.v1", plugins.Describe("serves an API of Orlop's own"))
 	Metrics           = plugins.NewKind[*observe.Metrics]("io.containerd.metrics.v1", plugins.Describe("counts what happens"))
