@@ -31,7 +31,7 @@ import (
 
 type flags struct {
 	namespace, id, address, bundle, socket string
-	version                                bool
+	version, info                          bool
 }
 
 func main() {
@@ -49,6 +49,7 @@ func run() error {
 	flag.StringVar(&f.bundle, "bundle", "", "the container's folder")
 	flag.StringVar(&f.socket, "socket", "", "serve at this socket, which is descriptor 3")
 	flag.BoolVar(&f.version, "v", false, "print the protocol version")
+	flag.BoolVar(&f.info, "info", false, "write what this shim is, as protobuf")
 	flag.String("publish-binary", "", "unused: events go over ttrpc")
 	flag.Bool("debug", false, "log more")
 	flag.Parse()
@@ -56,6 +57,8 @@ func run() error {
 	case f.version:
 		fmt.Println("containerd-shim-orlop-v1: runtime v2, task API 3")
 		return nil
+	case f.info:
+		return info()
 	case flag.Arg(0) == "start":
 		return start(f)
 	case flag.Arg(0) == "delete":

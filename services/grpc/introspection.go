@@ -2,12 +2,16 @@ package grpc
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
 	wire "github.com/containerd/containerd/api/services/introspection/v1"
 	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/typeurl/v2"
 	"google.golang.org/genproto/googleapis/rpc/code"
 	rpc "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
@@ -15,6 +19,7 @@ import (
 
 	"github.com/orlop/orlop/core/filter"
 	"github.com/orlop/orlop/plugins/graph"
+	"github.com/orlop/orlop/protobuf"
 )
 
 // Introspection serves the introspection service.
@@ -22,6 +27,8 @@ type Introspection struct {
 	wire.UnimplementedIntrospectionServer
 	UUID  string
 	Graph func() graph.Graph
+	// Info asks a plugin about itself; NotImplemented if it has nothing to tell.
+	Info func(ctx context.Context, kind, name string, options typeurl.Any) (typeurl.Any, error)
 }
 
 // Register implements Service.
@@ -34,12 +41,7 @@ func (s *Introspection) Plugins(_ context.Context, r *wire.PluginsRequest) (*wir
 		return nil, err
 	}
 	g := s.Graph()
-	needs := map[string][]string{}
-	for _, e := range g.Edges {
-		if kind := e.To[:max(strings.LastIndex(e.To, "."), 0)]; kind != "" {
-			needs[e.From] = append(needs[e.From], kind)
-		}
-	}
+	needs := needsOf(g)
 	resp := &wire.PluginsResponse{}
 	for _, n := range g.Nodes {
 		if f.Match(pluginField(n)) {
@@ -47,6 +49,35 @@ func (s *Introspection) Plugins(_ context.Context, r *wire.PluginsRequest) (*wir
 		}
 	}
 	return resp, nil
+}
+
+// PluginInfo tells of one plugin, with what it says of itself: a runtime asks its
+// shim. Options are the plugin's to understand.
+func (s *Introspection) PluginInfo(ctx context.Context, r *wire.PluginInfoRequest) (*wire.PluginInfoResponse, error) {
+	g := s.Graph()
+	n := g.Node(r.Type + "." + r.ID)
+	if n == nil {
+		return nil, fmt.Errorf("plugin %s.%s: %w", r.Type, r.ID, errdefs.ErrNotFound)
+	}
+	resp := &wire.PluginInfoResponse{Plugin: toPlugin(*n, needsOf(g)[n.ID])}
+	extra, err := s.Info(ctx, r.Type, r.ID, protobuf.FromAny(r.Options))
+	if errdefs.IsNotImplemented(err) && r.Options == nil {
+		return resp, nil
+	}
+	resp.Extra = protobuf.ToAny(extra)
+	return resp, err
+}
+
+// needsOf are the kinds that each plugin needs.
+func needsOf(g graph.Graph) map[string][]string {
+	needs := map[string][]string{}
+	for _, e := range g.Edges {
+		kind := e.To[:max(strings.LastIndex(e.To, "."), 0)]
+		if kind != "" && !slices.Contains(needs[e.From], kind) {
+			needs[e.From] = append(needs[e.From], kind)
+		}
+	}
+	return needs
 }
 
 func pluginField(n graph.Node) filter.Adaptor {
