@@ -332,8 +332,23 @@ func TestCollect(t *testing.T) {
 		t.Fatalf("a dry run would sweep %v, want one blob and one snapshot", st.Swept)
 	}
 	must(t, content.Verify(ctx, c, lost.Digest))
-	_, err = r.Collect(ctx)
+	removed := func(st metadata.Stats) string {
+		var out []string
+		for _, x := range st.Removed {
+			out = append(out, fmt.Sprintf("%s %s %d", x.Node.Type, x.Node.Key, x.Bytes))
+		}
+		slices.Sort(out)
+		return strings.Join(out, ", ")
+	}
+	want := "content " + lost.Digest.String() + " 4, snapshot memory/abandoned 0"
+	if got := removed(st); got != want {
+		t.Errorf("a dry run tells of %s, want %s", got, want)
+	}
+	st, err = r.Collect(ctx)
 	must(t, err)
+	if got := removed(st); got != want {
+		t.Errorf("removed %s, want %s", got, want)
+	}
 	for _, d := range []ocispec.Descriptor{layer, config, manifest} {
 		must(t, content.Verify(ctx, c, d.Digest))
 	}

@@ -290,3 +290,62 @@ func TestReload(t *testing.T) {
 		}
 	}
 }
+
+// Those of the daemon's own keys that can change while it runs do; the others
+// wait, and a second reload tells only of them.
+func TestReloadSettings(t *testing.T) {
+	w := configured()
+	level := ""
+	w.LiveSettings([]string{"debug"}, func(_ context.Context, next config.Settings) error {
+		if next.Debug.Level == "error" {
+			return errors.New("not that one")
+		}
+		level = next.Debug.Level
+		return nil
+	})
+	sys, err := w.start(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ text, want, level string }{
+		{"temp = '/x'\n[debug]\nlevel = 'warn'", "settings: [debug]: applied; settings: [temp]: restart needed", "warn"},
+		{"temp = '/x'\n[debug]\nlevel = 'warn'", "settings: [temp]: restart needed", "warn"},
+		{"[debug]\nlevel = 'error'", "settings: [debug]: not applied: not that one", "warn"},
+	} {
+		doc, err := config.Parse("orlop.toml", []byte(c.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		changes, err := sys.Reload(t.Context(), doc, config.DefaultSettings())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		for _, c := range changes {
+			lines = append(lines, c.String())
+		}
+		if got := strings.Join(lines, "; "); got != c.want || level != c.level {
+			t.Errorf("%q: %s (level %s), want %s", c.text, got, level, c.want)
+		}
+	}
+	if text := sys.Dump(false); !strings.Contains(text, `level = "warn"`) || strings.Contains(text, `temp = "/x"`) {
+		t.Errorf("in force:\n%s", text)
+	}
+}
+
+// Look reads another provider's config; its mistakes are reported once.
+func TestLook(t *testing.T) {
+	w := configured()
+	var seen doorConfig
+	Provide(&w.Registry, door, "asking", func(s *Scope) Build[*part] {
+		seen = Look(s, "io.test.door.v1.grpc", doorConfig{Address: "/default", Max: 7})
+		return func(context.Context) (*part, error) { return &part{}, nil }
+	})
+	if _, err := w.plan(t, "[plugins.'io.test.door.v1.grpc']\naddress = '/there'"); err != nil || seen.Address != "/there" || seen.Max != 7 {
+		t.Errorf("looked at %+v, %v", seen, err)
+	}
+	_, err := w.plan(t, "[plugins.'io.test.door.v1.grpc']\nmax = 'x'")
+	if err == nil || strings.Count(err.Error(), "want an integer") != 1 {
+		t.Errorf("a mistake: %v", err)
+	}
+}
