@@ -54,9 +54,13 @@ func puller(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Puller, "local", func(s *plugins.Scope) plugins.Build[*pull.Puller] {
 		cfg := plugins.Config(s, pull.DefaultConfig())
 		db := plugins.One(s, kinds.Metadata)
-		unpacker := plugins.One(s, kinds.Unpacker)
+		unpacker, figures := plugins.One(s, kinds.Unpacker), plugins.Optional(s, kinds.Metrics)
 		return func(context.Context) (*pull.Puller, error) {
-			return pull.New(*cfg, pull.Stores{Content: db().Content(), Leases: db().Leases(), Unpack: unpacker()}), nil
+			p := pull.New(*cfg, pull.Stores{Content: db().Content(), Leases: db().Leases(), Unpack: unpacker()})
+			if m, ok := figures(); ok {
+				p.OnDone(m.Pulled)
+			}
+			return p, nil
 		}
 	})
 }

@@ -8,10 +8,12 @@ package observe
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -35,10 +37,14 @@ type Metrics struct {
 	handled  *prometheus.CounterVec
 	took     *prometheus.HistogramVec // nil: not kept
 	events   *prometheus.CounterVec
+	pulls    *prometheus.HistogramVec
 }
 
 // buckets are seconds: a list takes less than a millisecond, a pull minutes.
 var buckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60, 300}
+
+// pullBuckets are seconds.
+var pullBuckets = []float64{.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
 
 // New makes the figures of one daemon.
 func New(cfg Config) *Metrics {
@@ -50,8 +56,10 @@ func New(cfg Config) *Metrics {
 			Help: "Calls ended, by their code."}, []string{"grpc_type", "grpc_service", "grpc_method", "grpc_code"}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "orlop_events_total",
 			Help: "What happened, by topic."}, []string{"topic"}),
+		pulls: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "orlop_pull_seconds",
+			Help: "How long the daemon's pulls took, by their end.", Buckets: pullBuckets}, []string{"result"}),
 	}
-	m.registry.MustRegister(m.started, m.handled, m.events,
+	m.registry.MustRegister(m.started, m.handled, m.events, m.pulls,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if cfg.Histogram {
 		m.took = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "grpc_server_handling_seconds",
@@ -70,6 +78,18 @@ const scrapes = 4
 // Handler answers with all figures in Prometheus' text format.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapes, Timeout: statWait + time.Second})
+}
+
+// Pulled counts a pull that ended.
+func (m *Metrics) Pulled(took time.Duration, err error) {
+	result := "ok"
+	switch {
+	case errdefs.IsCanceled(err), errors.Is(err, context.Canceled):
+		result = "canceled"
+	case err != nil:
+		result = "failed"
+	}
+	m.pulls.WithLabelValues(result).Observe(took.Seconds())
 }
 
 type callKey struct{}
@@ -134,8 +154,8 @@ var topics = map[string]bool{
 	"/tasks/exec-added": true, "/tasks/exec-started": true, "/tasks/paused": true, "/tasks/resumed": true, "/tasks/checkpointed": true,
 }
 
-// CountEvents counts what is delivered until ctx ends. A pull shows as
-// /images/create and its blobs as /content/create.
+// CountEvents counts what is delivered until ctx ends. A client's own pull shows
+// as /images/create and its blobs as /content/create.
 func (m *Metrics) CountEvents(ctx context.Context, bus event.Subscriber) {
 	for ctx.Err() == nil {
 		events, _ := bus.Subscribe(ctx)

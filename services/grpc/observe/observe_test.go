@@ -131,6 +131,15 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+func TestPulls(t *testing.T) {
+	m := observe.New(observe.Config{})
+	m.Pulled(2*time.Second, nil)
+	m.Pulled(time.Second, errdefs.ErrNotFound)
+	m.Pulled(time.Second, context.Canceled)
+	_, text := serve(t, observe.Figures(m))(observe.MetricsPath)
+	want(t, text, `orlop_pull_seconds_sum{result="ok"} 2`, `orlop_pull_seconds_count{result="failed"} 1`, `orlop_pull_seconds_count{result="canceled"} 1`)
+}
+
 func TestTasks(t *testing.T) {
 	ask := func(v proto.Message) func(context.Context) (typeurl.Any, error) {
 		return func(context.Context) (typeurl.Any, error) { return typeurl.MarshalAny(v) }
