@@ -55,7 +55,12 @@ func (w *writer) Close() error {
 	if w.f == nil {
 		return nil
 	}
-	err := w.f.Close()
+	// The file's time is made exact, for whoever asks later.
+	at := w.lastWrite()
+	err := errors.Join(os.Chtimes(w.f.Name(), time.Time{}, at), w.f.Close())
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil // committed
+	}
 	w.f = nil
 	w.s.unlock(w.note.Ref)
 	return err
