@@ -63,13 +63,19 @@ func one(dir string) error {
 	return nil
 }
 
-// File checks a file by its info, and the folders above it.
+// File checks a file by its info, and the folders above it; where the path is a
+// link, also those above the file that it leads to.
 func File(path string, info fs.FileInfo) error {
 	if mode := info.Mode().Perm(); mode&others != 0 {
 		return fmt.Errorf("every user can write this file (mode %#o); run: chmod o-w %s: %w", mode, path, errdefs.ErrPermissionDenied)
 	}
 	if uid := Owner(info); !trusted(uid) {
 		return fmt.Errorf("this file belongs to user %d, not to root: %w", uid, errdefs.ErrPermissionDenied)
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		if err := Folder(filepath.Dir(real)); err != nil {
+			return err
+		}
 	}
 	return Folder(filepath.Dir(path))
 }
