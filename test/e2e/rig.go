@@ -145,6 +145,12 @@ func (r *Rig) close() {
 		r.registry.Process.Kill()
 		r.registry.Wait()
 	}
+	for range 100 { // a shim ends after it has answered that it will
+		if len(r.shims()) == 0 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 	if left := r.shims(); len(left) > 0 {
 		r.t.Errorf("shims are left: %v", left)
 	}
