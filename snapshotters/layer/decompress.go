@@ -28,8 +28,9 @@ var (
 
 // Decompress opens a layer blob: gzip, zstd or neither, which its first bytes
 // tell; the media type of a blob is a registry's claim and is not needed. The
-// output is endless if the input says so: bound it ([Options].MaxBytes). Close
-// doesn't close r.
+// output is endless if the input says so: bound it ([Options].MaxBytes). A
+// goroutine reads r ahead until the end; after an early Close, which doesn't close
+// r, one read of it may still be under way.
 func Decompress(r io.Reader, mediaType string) (io.ReadCloser, error) {
 	var first [4]byte
 	n, err := io.ReadFull(r, first[:])
@@ -38,29 +39,29 @@ func Decompress(r io.Reader, mediaType string) (io.ReadCloser, error) {
 	}
 	head := first[:n]
 	whole := io.MultiReader(bytes.NewReader(head), r)
-	var s *stream
+	var z io.Reader
+	var done func()
 	switch {
 	case bytes.HasPrefix(head, gzipMagic):
-		s, err = openGzip(whole)
+		z, done, err = openGzip(whole)
 	case bytes.HasPrefix(head, zstdMagic), isSkippable(head):
-		s, err = openZstd(whole)
+		z, done, err = openZstd(whole)
 	default:
-		s, err = &stream{Reader: whole, done: func() {}}, nil
+		return io.NopCloser(whole), nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("layer of type %q: %w", mediaType, err)
 	}
-	return s, nil
+	return &stream{ahead: readAhead(z, done)}, nil
 }
 
-// stream is an open blob.
+// stream is an open blob that is compressed.
 type stream struct {
-	io.Reader
-	done func()
-	once sync.Once
+	ahead *ahead
+	once  sync.Once
 }
 
-func openGzip(r io.Reader) (*stream, error) {
+func openGzip(r io.Reader) (io.Reader, func(), error) {
 	z, ok := gzipReaders.Get().(*inflate.Reader)
 	if !ok {
 		z = new(inflate.Reader)
@@ -71,32 +72,40 @@ func openGzip(r io.Reader) (*stream, error) {
 	}
 	if err := z.Reset(r); err != nil {
 		done()
-		return nil, err
+		return nil, nil, err
 	}
-	return &stream{Reader: z, done: done}, nil
+	return z, done, nil
 }
 
-func openZstd(r io.Reader) (*stream, error) {
+func openZstd(r io.Reader) (io.Reader, func(), error) {
 	in := inputs.Get().(*bufio.Reader) // zstd reads in small pieces
 	in.Reset(r)
 	z, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		in.Reset(nil)
 		inputs.Put(in)
-		return nil, err
+		return nil, nil, err
 	}
-	return &stream{Reader: z, done: func() {
+	return z, func() {
 		z.Close()
 		in.Reset(nil)
 		inputs.Put(in)
-	}}, nil
+	}, nil
+}
+
+// Read implements [io.Reader].
+func (s *stream) Read(p []byte) (int, error) {
+	if s.ahead == nil {
+		return 0, io.EOF
+	}
+	return s.ahead.Read(p)
 }
 
 // Close gives memory back. Reading afterwards ends.
 func (s *stream) Close() error {
 	s.once.Do(func() {
-		s.Reader = bytes.NewReader(nil)
-		s.done()
+		s.ahead.close()
+		s.ahead = nil
 	})
 	return nil
 }

@@ -118,6 +118,18 @@ func BenchmarkUnpack(b *testing.B) {
 // inflate, unpack, sync. The budget is 1.1 s with the fetch.
 func BenchmarkGunzipHashUnpack(b *testing.B) {
 	blobs, size := loadImage(b)
+	gunzipHashUnpack(b, blobs, size)
+}
+
+// BenchmarkOneLayer is the same with the first layer alone, where nothing is
+// done side by side but inflating and the rest.
+func BenchmarkOneLayer(b *testing.B) {
+	blobs, _ := loadImage(b)
+	gunzipHashUnpack(b, blobs[:1], int64(len(blobs[0].tar)))
+}
+
+func gunzipHashUnpack(b *testing.B, blobs []blob, size int64) {
+	b.Helper()
 	for name, open := range drivers(b) {
 		b.Run(name, func(b *testing.B) {
 			root := b.TempDir()
