@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
@@ -37,7 +38,7 @@ func Remove(ctx context.Context, namespace, id, bundle string) (code uint32, err
 		b := &programBox{p: &program{binary: opts.BinaryName, systemd: opts.SystemdCgroup, root: root}, id: id}
 		err = b.remove(ctx)
 	} else {
-		err = removeEmbedded(ctx, root, id)
+		err = removeEmbedded(ctx, root, id, bundle)
 	}
 	rootfs := filepath.Join(bundle, "rootfs")
 	if mounted, _ := mounts.IsMountPoint(rootfs); mounted {
@@ -46,7 +47,7 @@ func Remove(ctx context.Context, namespace, id, bundle string) (code uint32, err
 	return code, err
 }
 
-func removeEmbedded(ctx context.Context, root, id string) error {
+func removeEmbedded(ctx context.Context, root, id, bundle string) error {
 	rt, err := runtime.Open(root, runtime.Options{})
 	if err != nil {
 		return err
@@ -54,10 +55,26 @@ func removeEmbedded(ctx context.Context, root, id string) error {
 	defer rt.Close()
 	c, err := rt.Load(id)
 	if errors.Is(err, runtime.ErrNotFound) {
-		return nil
+		return discard(ctx, rt, id, bundle)
 	}
 	if err != nil {
 		return err
 	}
 	return c.Delete(ctx, true)
+}
+
+// discard removes a container whose making was cut off before it was recorded.
+func discard(ctx context.Context, rt *runtime.Runtime, id, bundle string) error {
+	spec, err := runtime.ReadSpec(bundle)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // so early that nothing was made
+	}
+	if err != nil {
+		return err
+	}
+	path := ""
+	if spec.Linux != nil {
+		path = spec.Linux.CgroupsPath
+	}
+	return rt.Discard(ctx, id, path)
 }

@@ -1,0 +1,57 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// discardWait bounds the wait for killed processes to leave their control group.
+const discardWait = 5 * time.Second
+
+// Discard removes what a Create left whose process died before it had recorded the
+// container: the control group at cgroupsPath (empty is the id), what is in it,
+// and the state folder. A container that was recorded, or that isn't there, is left
+// as it is; no Create of the id may be under way.
+func (r *Runtime) Discard(ctx context.Context, id, cgroupsPath string) error {
+	if err := checkID(id); err != nil {
+		return err
+	}
+	if _, err := os.Stat(r.dir(id)); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if _, err := readRecord(r.dir(id)); !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if cgroupsPath == "" {
+		cgroupsPath = id
+	}
+	g, err := r.host.Create(cgroupsPath)
+	if err != nil {
+		return fmt.Errorf("control group of container %q: %w", id, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, discardWait)
+	defer cancel()
+	for {
+		pids, err := g.Processes()
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("processes of container %q: %w", id, err)
+		}
+		if len(pids) == 0 {
+			break
+		}
+		if err := g.KillAll(); err != nil {
+			return fmt.Errorf("processes of container %q: %w", id, err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("processes of container %q: %w", id, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return errors.Join(g.Delete(), os.RemoveAll(r.dir(id)))
+}

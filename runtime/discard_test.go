@@ -1,0 +1,64 @@
+package runtime_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/orlop/orlop/runtime/cgroup"
+)
+
+// TestDiscard removes what a maker left that died after it had made the control
+// group and put a process into it, and before it recorded the container.
+func TestDiscard(t *testing.T) {
+	r, id := openRuntime(t), testID(t)
+	path := "/orlop-test/" + id
+	host, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := host.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Delete()
+	sleeper := exec.Command("sleep", "600")
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- sleeper.Wait() }()
+	defer sleeper.Process.Kill()
+	dirs := []string{g.V2}
+	for _, v := range g.V1 {
+		dirs = append(dirs, v.Dir)
+	}
+	for _, dir := range dirs {
+		if dir == "" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(sleeper.Process.Pid)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Discard(t.Context(), id, path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dirs[len(dirs)-1]); err != nil {
+		t.Fatal("the control group of an id that isn't there was touched:", err)
+	}
+	if err := os.Mkdir(r.StateDir(id), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Discard(t.Context(), id, path); err != nil {
+		t.Fatal(err)
+	}
+	<-ended // killed: it would sleep for ten minutes
+	for _, dir := range append(dirs, r.StateDir(id)) {
+		if _, err := os.Stat(dir); dir != "" && err == nil {
+			t.Errorf("%s is left", dir)
+		}
+	}
+}
