@@ -35,7 +35,8 @@ func (r *rig) statuses() map[string]string {
 }
 
 // lookAt compares the tasks with what was promised, and removes those that ended.
-// If a shim was killed, its containers may have ended by that.
+// Containers go on without shim and daemon; only how they ended is known to
+// nobody if both were dead then.
 func (w *taskWorker) lookAt(shimKilled bool) {
 	t, before := w.r.t, time.Now()
 	statuses := w.r.statuses()
@@ -46,15 +47,13 @@ func (w *taskWorker) lookAt(shimKilled bool) {
 		over := before.After(k.until.Add(time.Second))
 		switch {
 		case !ok:
-			if !shimKilled {
-				t.Errorf("container %s has lost its task", k.id)
-			}
-		case status == "STOPPED" && (over || shimKilled):
-			w.reap(k, shimKilled)
-		case over && !shimKilled:
-			t.Errorf("container %s is %s, it ended %s ago", k.id, status, before.Sub(k.until))
+			t.Errorf("container %s has lost its task", k.id)
 		case status == "STOPPED" && after.Before(k.early):
 			t.Errorf("container %s is stopped, it should run", k.id)
+		case over && status != "STOPPED" && !w.stops(k.id):
+			t.Errorf("container %s is %s, it ended %s ago", k.id, status, time.Since(k.until))
+		case over:
+			w.reap(k, shimKilled)
 		default:
 			rest = append(rest, k)
 		}
@@ -62,14 +61,26 @@ func (w *taskWorker) lookAt(shimKilled bool) {
 	w.tasks = rest
 }
 
+// stops waits for a task to be seen as stopped.
+func (w *taskWorker) stops(id string) bool {
+	for range 50 {
+		if w.r.statuses()[id] == "STOPPED" {
+			return true
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return false
+}
+
 // reap deletes a task that ended, and compares its exit code.
 func (w *taskWorker) reap(k task, shimKilled bool) {
 	out, code := w.r.ctr("tasks", "rm", k.id)
-	want := fmt.Sprintf("exit code %d", k.code)
-	if k.code == 0 && code != 0 || k.code != 0 && !strings.Contains(out, want) {
-		if !shimKilled {
-			w.r.t.Errorf("container %s: %q (exit %d), it ended with %d", k.id, out, code, k.code)
-		}
+	right := code == 0
+	if k.code != 0 {
+		right = strings.Contains(out, fmt.Sprintf("exit code %d", k.code))
+	}
+	if !right && !(shimKilled && strings.Contains(out, "exit code 255")) {
+		w.r.t.Errorf("container %s: %q (exit %d), it ended with %d", k.id, out, code, k.code)
 	}
 	if out, code := w.r.ctr("containers", "rm", k.id); code != 0 {
 		w.r.t.Errorf("ctr containers rm %s: exit %d\n%s", k.id, code, out)
@@ -126,13 +137,17 @@ func (r *rig) stores() (*fsck.Checker, func()) {
 }
 
 // fsck compares names with bytes and re-hashes every blob. The daemon is stopped
-// and has reconciled at its start, so there is nothing to find.
-func (r *rig) fsck() {
+// and has reconciled at its start, so there is nothing to find. Only a container
+// that a client was about to remove may lack its snapshot: ctr removes that first.
+func (r *rig) fsck(promised ...task) {
 	r.t.Helper()
+	halfRemoved := func(f *fsck.Finding) bool {
+		return f.Code == "container-dangling" && !slices.ContainsFunc(promised, func(k task) bool { return strings.Contains(f.Message, "/"+k.id+",") })
+	}
 	c, closeAll := r.stores()
 	defer closeAll()
 	_, err := c.Check(context.Background(), fsck.Options{Verify: true}, func(f *fsck.Finding, _ fsck.Progress) error {
-		if f != nil && f.Severity > fsck.Note {
+		if f != nil && f.Severity > fsck.Note && !halfRemoved(f) {
 			r.t.Errorf("fsck: %s: %s", f.Code, f.Message)
 		}
 		return nil

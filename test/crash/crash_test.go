@@ -3,6 +3,7 @@ package crash
 import (
 	"flag"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -26,7 +27,7 @@ func TestKilledDaemon(t *testing.T) {
 			r.must("images", "pull", "--plain-http", r.images.base)
 		}
 		rnd := rand.New(rand.NewPCG(*seed, uint64(n)))
-		kind := []string{"daemon", "daemon", "daemon", "daemon and shim", "term"}[rnd.IntN(5)]
+		kind := []string{"daemon", "daemon", "daemon and shim", "shim", "term"}[rnd.IntN(5)]
 		delay := time.Duration(20+rnd.IntN(1500)) * time.Millisecond
 		shimKilled := r.round(rnd, kind, delay, small.once, medium.once, one.once, two.once)
 		r.start()
@@ -45,7 +46,7 @@ func TestKilledDaemon(t *testing.T) {
 		if n%cleanEvery == cleanEvery-1 {
 			r.noShims()
 		}
-		r.fsck()
+		r.fsck(slices.Concat(one.tasks, two.tasks)...)
 		r.start()
 		if t.Failed() {
 			t.Fatalf("round %d of seed %d: %s killed after %s", n, *seed, kind, delay)
@@ -71,6 +72,11 @@ func (r *rig) round(rnd *rand.Rand, kind string, delay time.Duration, work ...fu
 		r.killed.Store(true) // what a shim's end does to its clients is no error
 		shimKilled = r.killShim(rnd.IntN)
 		r.stop(syscall.SIGKILL)
+	case "shim":
+		r.killed.Store(true)
+		shimKilled = r.killShim(rnd.IntN)
+		time.Sleep(time.Duration(rnd.IntN(500)) * time.Millisecond) // for the daemon to find another
+		r.stop(syscall.SIGTERM)
 	case "term":
 		r.stop(syscall.SIGTERM)
 	default:
