@@ -207,3 +207,33 @@ func TestBrokenDisk(t *testing.T) {
 	r.fsck()
 	r.start()
 }
+
+// TestMissingFeature hides overlayfs from the daemon, as a kernel without it would:
+// it starts, says in a sentence what is missing, and runs containers without.
+func TestMissingFeature(t *testing.T) {
+	r := newRig(t)
+	r.stop(syscall.SIGTERM)
+	all, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		t.Fatal(err)
+	}
+	less := r.path("filesystems")
+	if err := os.WriteFile(less, []byte(strings.ReplaceAll(string(all), "\toverlay\n", "\tnothing\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.wrap = []string{"unshare", "-m", "sh", "-c", `mount --bind "$0" /proc/filesystems && exec "$@"`, less}
+	r.start()
+	out := r.must("plugins", "ls", "-d", "id==overlayfs")
+	if !strings.Contains(out, "the kernel has no overlay file system") {
+		t.Errorf("the reason isn't told:\n%s", out)
+	}
+	r.must("images", "pull", "--plain-http", "--snapshotter", "native", r.images.small)
+	r.must("run", "--rm", "--snapshotter", "native", r.images.small, r.tag+"-native", "/bin/true")
+	out, code := r.ctr("run", "--rm", "--snapshotter", "overlayfs", r.images.small, r.tag+"-none", "/bin/true")
+	if code == 0 || !strings.Contains(out, "overlayfs") {
+		t.Errorf("a snapshotter that isn't there: exit %d\n%s", code, out)
+	}
+	r.stop(syscall.SIGTERM)
+	r.wrap = nil
+	r.start()
+}

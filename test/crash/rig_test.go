@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -24,8 +25,9 @@ import (
 type rig struct {
 	t      *testing.T
 	dir    string
-	root   string // the daemon's
-	tag    string // begins the names of containers
+	root   string   // the daemon's
+	tag    string   // begins the names of containers
+	wrap   []string // goes before the daemon's command line
 	bin    string
 	daemon *exec.Cmd
 	killed atomic.Bool // the daemon is dead or dying: clients may fail
@@ -73,7 +75,8 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	defer log.Close()
-	r.daemon = exec.Command(filepath.Join(r.bin, "orlopd"), "--root", r.root, "--state", r.path("state"))
+	line := append(slices.Clone(r.wrap), filepath.Join(r.bin, "orlopd"), "--root", r.root, "--state", r.path("state"))
+	r.daemon = exec.Command(line[0], line[1:]...)
 	r.daemon.Stdout, r.daemon.Stderr = log, log
 	r.clients, r.endClients = context.WithTimeout(context.Background(), time.Hour)
 	if err := r.daemon.Start(); err != nil {
