@@ -40,8 +40,35 @@ func Write(dir string) error {
 	for _, applet := range strings.Fields("sh ls cat echo true false sleep id ps kill grep env pwd mount touch") {
 		base = append(base, file{name: "bin/" + applet, link: "busybox"})
 	}
-	w := &layout{dir: dir}
+	w := &layout{dir: dir, path: "/bin"}
 	for _, l := range [][]file{base, {{name: "hello", mode: 0o644, data: "hello from the second layer\n"}}, {{name: "etc/.wh.doomed"}}} {
+		if err := w.layer(l); err != nil {
+			return err
+		}
+	}
+	return w.finish()
+}
+
+// WriteOn makes an OCI layout of an image whose first layer is the tar of a root
+// file system; busybox and a file follow, and a layer that deletes a file.
+func WriteOn(dir string, rootfs io.Reader) error {
+	busybox, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		return err
+	}
+	base, err := io.ReadAll(rootfs)
+	if err != nil {
+		return err
+	}
+	w := &layout{dir: dir, path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/busybox"}
+	if err := w.tar(base); err != nil {
+		return err
+	}
+	for _, l := range [][]file{
+		{{name: "opt/busybox/", mode: 0o755}, {name: "opt/busybox/busybox", mode: 0o755, data: string(busybox)}},
+		{{name: "hello", mode: 0o644, data: "hello from the third layer\n"}, {name: "doomed", mode: 0o644, data: "x"}},
+		{{name: ".wh.doomed"}},
+	} {
 		if err := w.layer(l); err != nil {
 			return err
 		}
@@ -51,6 +78,7 @@ func Write(dir string) error {
 
 type layout struct {
 	dir    string
+	path   string // the image's PATH
 	config ocispec.Image
 	layers []ocispec.Descriptor
 }
@@ -104,7 +132,7 @@ func (w *layout) tar(raw []byte) error {
 
 func (w *layout) finish() error {
 	w.config.Platform = ocispec.Platform{OS: "linux", Architecture: "amd64"}
-	w.config.Config.Env, w.config.Config.Cmd = []string{"PATH=/bin"}, []string{"/bin/sh"}
+	w.config.Config.Env, w.config.Config.Cmd = []string{"PATH=" + w.path}, []string{"/bin/sh"}
 	w.config.RootFS.Type = "layers"
 	cfg, err := json.Marshal(w.config)
 	if err != nil {

@@ -3,7 +3,9 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"path"
 	"runtime"
 	"strings"
 	"time"
@@ -139,6 +141,9 @@ func (c *Client) Import(ctx context.Context, r io.Reader, o ImportOptions, p Pro
 	prefix := o.Prefix
 	if prefix == "" {
 		prefix = "import-" + time.Now().Format(time.DateOnly)
+	}
+	if last := path.Base(prefix); strings.ContainsAny(last, ":@") {
+		return fmt.Errorf("name %q has a tag or digest; give it without, the archive says which tag it holds", prefix)
 	}
 	store := &transfer.ImageStore{
 		ExtraReferences: []*transfer.ImageReference{{Name: prefix, IsPrefix: true, AllowOverwrite: true, AddDigest: true, SkipNamedDigest: true}},
