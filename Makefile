@@ -39,7 +39,7 @@ demo: build ## the main job: make an image, push it, pull it, run it, exec into 
 
 test: build deps fmt vet lint generated ## everything; leaves nothing behind
 	go test $(UNIT)
-	go test -count=1 ./test/...
+	go test -count=1 -timeout 20m ./test/...
 
 script: deps ## drive the programs by test/script; RUN=part of a script's name
 	go test -count=1 ./test/script -run '/scripts/$(RUN)'
