@@ -3,18 +3,21 @@ package testimage
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 )
 
-// The large image is that of the budget for pulling: 4 layers, about 16,000
-// entries and 290 MB of tar. Its files are this machine's, from /usr, so that
-// they compress as an image does.
+// The large image is that of the budget for pulling: 4 layers, up to 16,000
+// entries, 290 MB of tar and 120 MB of gzip. Its files are this machine's, from
+// /usr, and in each layer one of noise, for /usr alone compresses too well.
 const (
 	LargeLayers  = 4
 	layerEntries = 4000
-	layerBytes   = 73 << 20
+	layerBytes   = 70 << 20
+	noiseBytes   = 10 << 20
 )
 
 // LargeLayer calls take with the tar of each layer of the large image, which is
@@ -23,7 +26,9 @@ func LargeLayer(take func(raw []byte) error) error { return largeLayers(LargeLay
 
 func largeLayers(n int, take func(raw []byte) error) error {
 	l := &large{take: take, most: n}
-	l.begin()
+	if err := l.begin(); err != nil {
+		return err
+	}
 	err := filepath.WalkDir("/usr", l.visit)
 	if err == nil && l.layers < n {
 		err = l.cut()
@@ -39,9 +44,18 @@ type large struct {
 	most            int
 }
 
-func (l *large) begin() {
-	l.b, l.entries = new(bytes.Buffer), 0
+// begin starts a layer with its noise.
+func (l *large) begin() error {
+	l.b, l.entries = new(bytes.Buffer), 1
 	l.w = tar.NewWriter(l.b)
+	noise := make([]byte, noiseBytes)
+	rand.NewChaCha8([32]byte{byte(l.layers)}).Read(noise)
+	h := &tar.Header{Name: fmt.Sprintf("noise%d", l.layers), Mode: 0o644, Size: noiseBytes}
+	if err := l.w.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err := l.w.Write(noise)
+	return err
 }
 
 func (l *large) cut() error {
@@ -50,7 +64,9 @@ func (l *large) cut() error {
 	}
 	raw := l.b.Bytes()
 	l.layers++
-	l.begin()
+	if err := l.begin(); err != nil {
+		return err
+	}
 	return l.take(raw)
 }
 
