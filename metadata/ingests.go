@@ -23,7 +23,7 @@ import (
 type ingestRecord struct {
 	Ref      string
 	Expected digest.Digest `json:",omitempty"`
-	Expires  time.Time     // when the collector may take it, unless a lease holds it
+	Expires  time.Time     // until when it stays by itself; zero where a lease holds it
 }
 
 var ingestTable = table[ingestRecord]{name: "ingests", noun: "ingest"}
@@ -71,9 +71,13 @@ func (s contentStore) ingest(ctx context.Context, ns, ref string, expected diges
 	return &writer{Writer: w, s: s, ns: ns, ref: ref, expected: expected}, nil
 }
 
-// noteIngest records the ingest; one that is under way just lives on.
+// noteIngest records the ingest; one that is under way just lives on. With a lease
+// it lives as long as that does, else for a day.
 func (s contentStore) noteIngest(ctx context.Context, ns, ref string, expected digest.Digest) error {
-	rec := ingestRecord{Ref: ref, Expected: expected, Expires: time.Now().Add(ingestLife).UTC()}
+	rec := ingestRecord{Ref: ref, Expected: expected}
+	if _, leased := lease.From(ctx); !leased {
+		rec.Expires = time.Now().Add(ingestLife).UTC()
+	}
 	return s.db.update(func(t *tx) error {
 		t.touch(gc.Node{Type: gc.Ingest, Namespace: ns, Key: ref})
 		if err := ingestTable.put(t, ns, ref, rec); err != nil {

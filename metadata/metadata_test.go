@@ -384,6 +384,23 @@ func TestLeaseHolds(t *testing.T) {
 		t.Fatal("the blob outlived its lease")
 	}
 	past := map[string]string{label.GCExpire: time.Now().Add(-time.Hour).Format(time.RFC3339)}
+	// An ingest begun under a lease goes with it, one without stays for its writer.
+	l, err = r.Leases().Create(ctx, lease.Lease{ID: "begun"})
+	must(t, err)
+	for ref, ctx := range map[string]context.Context{"leased": lease.With(ctx, l.ID), "alone": ctx} {
+		w, err := r.Content().Writer(ctx, content.WriterOptions{Ref: ref})
+		must(t, err)
+		must(t, w.Close())
+	}
+	_, err = r.Collect(ctx)
+	must(t, err)
+	if list, _ := r.Content().ListStatuses(ctx); len(list) != 2 {
+		t.Fatalf("ingests %v, want both", list)
+	}
+	must(t, r.Leases().Delete(ctx, l.ID, true))
+	if list, _ := r.Content().ListStatuses(ctx); len(list) != 1 || list[0].Ref != "alone" {
+		t.Fatalf("ingests %v, want the one that no lease held", list)
+	}
 	_, err = r.Leases().Create(ctx, lease.Lease{ID: "old", Labels: past})
 	must(t, err)
 	_, err = r.Collect(ctx)
