@@ -206,6 +206,11 @@ func (cr *creation) makeGroup() error {
 	if cr.r.options.SystemdCgroup {
 		return unsupported("control groups by systemd")
 	}
+	if !cr.r.host.Exists(path) {
+		if err := os.WriteFile(filepath.Join(cr.dir, freshFile), nil, 0o600); err != nil {
+			return err
+		}
+	}
 	g, err := cr.r.host.Create(path)
 	cr.group = g
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,9 +15,9 @@ import (
 const discardWait = 5 * time.Second
 
 // Discard removes what a Create left whose process died before it had recorded the
-// container: the control group at cgroupsPath (empty is the id), what is in it,
-// and the state folder. A container that was recorded, or that isn't there, is left
-// as it is; no Create of the id may be under way.
+// container: the control group at cgroupsPath (empty is the id) with what is in it,
+// if that Create made it, and the state folder. A container that was recorded, or
+// that isn't there, is left as it is; no Create of the id may be under way.
 func (r *Runtime) Discard(ctx context.Context, id, cgroupsPath string) error {
 	if err := checkID(id); err != nil {
 		return err
@@ -26,6 +27,10 @@ func (r *Runtime) Discard(ctx context.Context, id, cgroupsPath string) error {
 	}
 	if _, err := readRecord(r.dir(id)); !errors.Is(err, ErrNotFound) {
 		return err
+	}
+	if _, err := os.Stat(filepath.Join(r.dir(id), freshFile)); err != nil {
+		// The group is somebody else's, too; the process, left alone, has ended.
+		return os.RemoveAll(r.dir(id))
 	}
 	if cgroupsPath == "" {
 		cgroupsPath = id

@@ -49,7 +49,20 @@ func TestDiscard(t *testing.T) {
 	if _, err := os.Stat(dirs[len(dirs)-1]); err != nil {
 		t.Fatal("the control group of an id that isn't there was touched:", err)
 	}
-	if err := os.Mkdir(r.StateDir(id), 0o711); err != nil {
+	mkdir := func() {
+		if err := os.Mkdir(r.StateDir(id), 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mkdir()
+	if err := r.Discard(t.Context(), id, path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dirs[len(dirs)-1]); err != nil {
+		t.Fatal("a control group that was there before was removed:", err)
+	}
+	mkdir()
+	if err := os.WriteFile(filepath.Join(r.StateDir(id), "fresh"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Discard(t.Context(), id, path); err != nil {

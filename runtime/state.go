@@ -44,6 +44,7 @@ type record struct {
 const (
 	recordFile = "state.json"
 	gateFile   = "exec.fifo"
+	freshFile  = "fresh" // the control group was not there before
 )
 
 // maxRecord bounds what is read back.

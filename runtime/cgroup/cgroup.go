@@ -160,6 +160,21 @@ func (h *Host) Create(path string) (*Group, error) {
 	return g, nil
 }
 
+// Exists tells whether a group of that path is there in any hierarchy.
+func (h *Host) Exists(path string) bool {
+	there := func(mount, own string) bool {
+		dir, _ := place(mount, own, path)
+		_, err := os.Stat(dir)
+		return err == nil
+	}
+	for _, v := range h.V1 {
+		if there(v.Dir, v.Own) {
+			return true
+		}
+	}
+	return h.V2 != "" && there(h.V2, h.OwnV2)
+}
+
 func place(mount, own, path string) (dir, rel string) {
 	rel = filepath.Clean("/" + path)
 	if !strings.HasPrefix(path, "/") {

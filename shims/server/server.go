@@ -178,6 +178,9 @@ func (s *Service) Create(ctx context.Context, r *wire.CreateTaskRequest) (*wire.
 	if r.Checkpoint != "" {
 		return nil, fmt.Errorf("restoring a checkpoint: %w", errdefs.ErrNotImplemented)
 	}
+	if !filepath.IsAbs(r.Bundle) {
+		return nil, fmt.Errorf("bundle %q is no absolute path: %w", r.Bundle, errdefs.ErrInvalidArgument)
+	}
 	c, err := s.reserve(ctx, r)
 	if err != nil {
 		return nil, err
