@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,8 +28,7 @@ import (
 //
 // The first time an image is used, its blobs are read and its account files
 // looked up in the snapshot, with a lease that keeps the collector away. After
-// that all is known, and the container is made first: its record keeps the
-// snapshot that is made next.
+// that all is known, and the container's record and its snapshot are made at once.
 func (c *Client) CreateContainer(ctx context.Context, o ContainerOptions) (*Container, error) {
 	if o.Image == "" {
 		return c.createInFolder(ctx, o)
@@ -68,19 +68,26 @@ func (c *Client) createKnown(ctx context.Context, o ContainerOptions, record *im
 		o.Spec.Rootfs = accounts{passwdFile: k.Passwd, groupFile: k.Group}
 	}
 	made := &Container{ID: o.ID, Snapshotter: k.Snapshotter}
-	if err := c.createRecord(ctx, o, record.Name, made); err != nil {
-		return nil, err
-	}
-	var err error
-	made.Mounts, err = c.prepare(ctx, made, k.Chain, o.snapshotLabels())
-	if err == nil {
+	// Side by side: the record keeps the snapshot, and before the collector removes
+	// anything it looks at what was made since it began.
+	var recorded, prepared error
+	both(func() error { recorded = c.createRecord(ctx, o, record.Name, made); return nil },
+		func() error { made.Mounts, prepared = c.prepare(ctx, made, k.Chain, o.snapshotLabels()); return nil })
+	if recorded == nil && prepared == nil {
 		return made, nil
 	}
-	c.deleteRecord(ctx, o.ID)
-	if status.Code(err) == codes.NotFound {
-		err = errNotUnpacked
+	if recorded == nil {
+		c.deleteRecord(ctx, o.ID)
 	}
-	return nil, err
+	if prepared == nil {
+		undo, cancel := detached(ctx)
+		defer cancel()
+		c.removeSnapshot(undo, made.Snapshotter, made.ID)
+	}
+	if status.Code(prepared) == codes.NotFound && recorded == nil {
+		return nil, errNotUnpacked
+	}
+	return nil, cmp.Or(recorded, prepared)
 }
 
 func (c *Client) deleteRecord(ctx context.Context, id string) {
