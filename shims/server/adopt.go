@@ -101,7 +101,7 @@ func (s *Service) Adopt(ctx context.Context, r *wire.CreateTaskRequest) (*wire.C
 	}
 	b := &adopted{embedded{rc}, known}
 	c.init.set(statusOf(rc))
-	if c.init.streams, err = reopen(c.init.ends); err != nil {
+	if c.init.streams, err = reopen(c); err != nil {
 		log.L.WithError(err).Warnf("container %s: its standard input is lost", c.id)
 	}
 	c.init.run = b
@@ -155,12 +155,17 @@ func statusOf(c *runtime.Container) task.Status {
 	return task.Status_RUNNING // an ended one is noticed at once by who waits
 }
 
-// reopen holds the ends of fifos again. A terminal's master went with the shim.
-func reopen(e ends) (*streams, error) {
-	s := &streams{}
+// reopen holds the ends of fifos again, and goes on recording. A terminal's master
+// went with the shim.
+func reopen(c *container) (*streams, error) {
+	s, e := &streams{}, c.init.ends
 	if e.terminal {
 		return s, nil
 	}
+	if _, err := s.openLog(filepath.Join(c.bundle, "init"), e); err != nil {
+		return s, err
+	}
+	s.handedOver()
 	var err error
 	s.std.in, s.keep, err = openIn(e.in)
 	return s, err

@@ -11,10 +11,12 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/orlop/orlop/internal/logfile"
 )
 
 // ends names a process's streams as the client gave them: paths of fifos, or
-// URLs of a log file (file://) or of a program that logs (binary://).
+// URLs of a file (file://), a log (log://) or a program that logs (binary://).
 type ends struct {
 	in, out, err string
 	terminal     bool
@@ -24,34 +26,72 @@ type ends struct {
 // terminal the process gets the client's fifos themselves: no byte is copied,
 // and the container goes on if the shim dies.
 type streams struct {
-	std    stdio    // handed to the process
-	keep   *os.File // keeps stdin from ending before CloseIO
-	logger *logger  // program that reads the output, or nil
+	std    stdio     // handed to the process
+	keep   *os.File  // keeps stdin from ending before CloseIO
+	logger *logger   // program that reads the output, or nil
+	record *recorder // what writes the output to a log, or nil
 	mu     sync.Mutex
 	tty    *os.File // master side
 	pumps  sync.WaitGroup
 }
 
 // openStreams opens the client's ends. A terminal's are opened once it exists.
-func openStreams(who key, e ends) (*streams, error) {
+// Fifos of a log are made at base-stdout and base-stderr.
+func openStreams(who key, base string, e ends) (*streams, error) {
 	s := &streams{}
-	var err error
-	if s.logger, err = startLogger(who, e); err != nil {
-		return nil, err
-	}
-	if e.terminal {
-		return s, nil
-	}
-	if s.std.in, s.keep, err = openIn(e.in); err == nil {
-		if s.std.out, err = s.openOut(e.out); err == nil {
-			s.std.err, err = s.openOut(e.err)
-		}
-	}
+	err := s.open(who, base, e)
 	if err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
+}
+
+func (s *streams) open(who key, base string, e ends) (err error) {
+	if s.logger, err = startLogger(who, e); err != nil {
+		return err
+	}
+	logged, err := s.openLog(base, e)
+	if err != nil || e.terminal {
+		return err
+	}
+	if s.std.in, s.keep, err = openIn(e.in); err != nil || logged {
+		return err
+	}
+	if s.std.out, err = s.openOut(e.out); err != nil {
+		return err
+	}
+	s.std.err, err = s.openOut(e.err)
+	return err
+}
+
+// openLog begins to record if the output goes to a log.
+func (s *streams) openLog(base string, e ends) (bool, error) {
+	t, err := parseLog(e.out)
+	if t == nil || err != nil {
+		return false, err
+	}
+	if s.record, err = openRecorder(t); err != nil || e.terminal {
+		return true, err
+	}
+	if s.std.out, err = s.record.fifo(base+"-stdout", logfile.Stdout); err != nil {
+		return true, err
+	}
+	s.std.err, err = s.record.fifo(base+"-stderr", logfile.Stderr)
+	return true, err
+}
+
+// handedOver closes our copies of a log's fifos, so that they end with the process.
+func (s *streams) handedOver() {
+	if s.record == nil {
+		return
+	}
+	for _, f := range []**os.File{&s.std.out, &s.std.err} {
+		if *f != nil {
+			(*f).Close()
+			*f = nil
+		}
+	}
 }
 
 // openIn opens a fifo to read without waiting for its writer, and a writer of
@@ -123,6 +163,7 @@ const drainWait = 2 * time.Second
 // close ends the streams when the process has ended.
 func (s *streams) close() {
 	s.closeIn()
+	s.handedOver()
 	done := make(chan struct{})
 	go func() { s.pumps.Wait(); close(done) }()
 	select {
@@ -142,6 +183,9 @@ func (s *streams) close() {
 	s.mu.Unlock()
 	if s.logger != nil {
 		s.logger.close()
+	}
+	if s.record != nil {
+		s.record.close(drainWait)
 	}
 }
 
@@ -179,7 +223,10 @@ func (s *streams) attach(master *os.File, e ends) error {
 	s.mu.Lock()
 	s.tty = tty
 	s.mu.Unlock()
-	if e.out != "" {
+	switch {
+	case s.record != nil:
+		s.pumps.Go(func() { s.record.record(tty, logfile.Stdout) })
+	case e.out != "":
 		w, err := s.openOut(e.out)
 		if err != nil {
 			return err

@@ -36,6 +36,7 @@ func newProcess(id string, e ends) *process {
 
 // made joins a process with its streams. On error both are the caller's to end.
 func (p *process) made(run running, s *streams) error {
+	s.handedOver()
 	if p.ends.terminal {
 		if err := s.attach(run.console(), p.ends); err != nil {
 			return err

@@ -210,7 +210,7 @@ func (s *Service) create(ctx context.Context, c *container, r *wire.CreateTaskRe
 	if err := writeRequest(r); err != nil {
 		return nil, err
 	}
-	std, err := openStreams(c.key, c.init.ends)
+	std, err := openStreams(c.key, filepath.Join(c.bundle, "init"), c.init.ends)
 	if err != nil {
 		return nil, err
 	}
@@ -343,7 +343,7 @@ func (s *Service) Start(ctx context.Context, r *wire.StartRequest) (*wire.StartR
 }
 
 func (s *Service) startExec(ctx context.Context, c *container, p *process) (*wire.StartResponse, error) {
-	std, err := openStreams(c.key, p.ends)
+	std, err := openStreams(c.key, filepath.Join(c.bundle, p.id), p.ends)
 	if err != nil {
 		return nil, err
 	}

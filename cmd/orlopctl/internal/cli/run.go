@@ -77,7 +77,7 @@ func (p *processFlags) register(fs *pflag.FlagSet, run bool) {
 	if run {
 		fs.BoolVarP(&p.stdin, "interactive", "i", false, "pass the standard input on")
 		fs.BoolVarP(&p.detach, "detach", "d", false, "don't wait for the process; with -i or -t it can be attached to")
-		fs.StringVar(&p.log, "log", "", "URI that takes the output, such as file:///var/log/x")
+		fs.StringVar(&p.log, "log", "", "URI that takes the output: log:///var/log/x?max-size=10485760&max-file=5, file:///var/log/x or binary:///program")
 	}
 }
 

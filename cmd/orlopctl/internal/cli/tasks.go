@@ -46,7 +46,7 @@ func (a *app) tasksCommand() *cobra.Command {
 	metrics := a.command("metrics [CONTAINER...]", "Show what containers use", "  orlopctl tasks metrics\n  orlopctl --json tasks metrics web", 0, -1, a.tasksMetrics)
 	metrics.Aliases = []string{"stats"}
 	return a.parent("tasks", "A task is the running process of a container, with those it started and those exec'ed into it.",
-		a.startCommand(), a.execCommand(), a.attachCommand(), a.killCommand(),
+		a.startCommand(), a.execCommand(), a.attachCommand(), a.logsCommand(), a.killCommand(),
 		a.command("ls", "List tasks", "  orlopctl tasks ls", 0, 0, a.tasksList),
 		a.command("ps CONTAINER", "List the processes in a container", "  orlopctl tasks ps web", 1, 1, a.tasksPs),
 		a.command("pause CONTAINER...", "Freeze all processes of containers", "  orlopctl tasks pause web", 1, -1, a.tasksPause),
@@ -110,7 +110,7 @@ func (a *app) startCommand() *cobra.Command {
 	cmd := a.command("start CONTAINER", "Start a container", "  orlopctl tasks start web\n  orlopctl tasks start -d web", 1, 1, nil)
 	cmd.Flags().BoolVarP(&p.stdin, "interactive", "i", false, "pass the standard input on")
 	cmd.Flags().BoolVarP(&p.detach, "detach", "d", false, "don't wait for the process")
-	cmd.Flags().StringVar(&p.log, "log", "", "URI that takes the output, such as file:///var/log/x")
+	cmd.Flags().StringVar(&p.log, "log", "", "URI that takes the output: log:///var/log/x?max-size=10485760&max-file=5, file:///var/log/x or binary:///program")
 	a.process(cmd, func(ctx context.Context, c *client.Client, args []string) error {
 		r, err := containers.NewContainersClient(c.Conn()).Get(ctx, &containers.GetContainerRequest{ID: args[0]})
 		if err != nil {

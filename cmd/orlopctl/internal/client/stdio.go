@@ -62,12 +62,12 @@ type streams struct {
 // that opens the others never waits.
 func (c *Client) newStreams(o IO) (*streams, error) {
 	s := &streams{io: o, restore: func() {}}
-	if o.Detached && o.Keep != "" {
-		return s, s.keep(c.keepDir(o.Keep))
-	}
 	if o.Log != "" {
 		s.out, s.err = o.Log, o.Log
 		return s, nil
+	}
+	if o.Detached && o.Keep != "" {
+		return s, s.keep(c.keepDir(o.Keep))
 	}
 	if o.Detached {
 		return s, nil
