@@ -186,34 +186,34 @@ func place(mount, own, path string) (dir, rel string) {
 	return filepath.Join(mount, rel), rel
 }
 
-// mkdir makes rel below mount, and remembers what is new.
+// mkdir makes rel below mount, and remembers what is new. The parents are there
+// almost always, so the last one is tried first.
 func (g *Group) mkdir(mount, rel string, cpuset bool) error {
-	dir := mount
-	for part := range strings.SplitSeq(strings.Trim(rel, "/"), "/") {
-		if part == "" {
-			continue
-		}
-		parent := dir
-		dir = filepath.Join(dir, part)
-		err := os.Mkdir(dir, 0o755)
-		if errors.Is(err, os.ErrExist) {
-			err = nil
-		} else if err == nil {
-			g.Made = append(g.Made, dir)
-		}
-		if err != nil {
+	dir := filepath.Join(mount, rel)
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if errors.Is(err, os.ErrNotExist) && rel != "/" && rel != "." {
+		if err := g.mkdir(mount, filepath.Dir(rel), cpuset); err != nil {
 			return err
 		}
-		if cpuset {
-			if err := inheritCPUSet(parent, dir); err != nil {
-				return err
-			}
+		if err = os.Mkdir(dir, 0o755); errors.Is(err, os.ErrExist) {
+			return nil // somebody else was quicker
 		}
+	}
+	if err != nil {
+		return err
+	}
+	g.Made = append(g.Made, dir)
+	if cpuset {
+		return inheritCPUSet(filepath.Dir(dir), dir)
 	}
 	return nil
 }
 
-// inheritCPUSet fills the two files that must not be empty before a task joins.
+// inheritCPUSet fills the two files that must not be empty before a task joins,
+// from the nearest parent where they aren't.
 func inheritCPUSet(parent, dir string) error {
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 		have, err := os.ReadFile(filepath.Join(dir, file))
@@ -223,6 +223,15 @@ func inheritCPUSet(parent, dir string) error {
 		want, err := os.ReadFile(filepath.Join(parent, file))
 		if err != nil {
 			return err
+		}
+		if len(strings.TrimSpace(string(want))) == 0 {
+			// Somebody made the parent and left it so.
+			if err := inheritCPUSet(filepath.Dir(parent), parent); err != nil {
+				return err
+			}
+			if want, err = os.ReadFile(filepath.Join(parent, file)); err != nil {
+				return err
+			}
 		}
 		if err := write(filepath.Join(dir, file), strings.TrimSpace(string(want))); err != nil {
 			return err

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -127,5 +129,31 @@ func TestDevicesV2(t *testing.T) {
 		if err := try(c.path, c.flags); err != c.want {
 			t.Errorf("open %s %d: %v, want %v", c.path, c.flags, err, c.want)
 		}
+	}
+}
+
+// A parent that somebody made without processors must not leave the group without.
+func TestCPUSetOfAnEmptyParent(t *testing.T) {
+	h, err := Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(h.V1, func(v Hierarchy) bool { return slices.Contains(v.Controllers, "cpuset") })
+	if i < 0 || os.Geteuid() != 0 {
+		t.Skip("needs root and a version 1 cpuset hierarchy")
+	}
+	parent := filepath.Join(h.V1[i].Dir, "orlop-empty")
+	if err := os.Mkdir(parent, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(parent)
+	g, err := h.Create("/orlop-empty/leaf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Delete()
+	b, err := os.ReadFile(filepath.Join(parent, "leaf", "cpuset.cpus"))
+	if err != nil || strings.TrimSpace(string(b)) == "" {
+		t.Fatalf("cpuset.cpus is %q (%v)", b, err)
 	}
 }
