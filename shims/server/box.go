@@ -76,6 +76,10 @@ var classes = []struct{ is, class error }{
 }
 
 func classify(err error) error {
+	if errors.Is(err, runtime.ErrCommandNotFound) || errors.Is(err, runtime.ErrCommandNotExecutable) {
+		// Clients tell these by their words; a class would be sent as words, too.
+		return errors.New(err.Error())
+	}
 	for _, c := range classes {
 		if errors.Is(err, c.is) {
 			return fmt.Errorf("%w: %w", err, c.class)

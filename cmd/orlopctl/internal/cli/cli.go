@@ -238,6 +238,9 @@ func (a *app) explain(err error) string {
 	text := strings.Replace(err.Error(), unwrapStatus(err).Error(), s.Message(), 1)
 	switch s.Code() {
 	case codes.Unavailable:
+		if !strings.Contains(text, "connection error:") && !strings.Contains(text, "error reading from server") {
+			return text // the daemon's own word of something else that isn't there
+		}
 		if _, statErr := os.Stat(strings.TrimPrefix(a.address, "unix://")); errors.Is(statErr, os.ErrNotExist) {
 			return fmt.Sprintf("no daemon: there is no socket %s (--address, ORLOP_ADDRESS)", a.address)
 		}
