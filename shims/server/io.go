@@ -81,6 +81,23 @@ func (s *streams) openLog(base string, e ends) (bool, error) {
 	return true, err
 }
 
+// readerWait bounds the wait for a client to open its end: it does so in the
+// background, before it makes its request. Some never do, and attach later.
+const readerWait = 250 * time.Millisecond
+
+// awaitReader waits until somebody has a fifo open to read, and opens it to write.
+// What a short process prints before that would be lost when it ends. The result is
+// -1 if nobody came.
+func awaitReader(path string) int {
+	for end := time.Now().Add(readerWait); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != unix.ENXIO {
+			return fd
+		}
+	}
+	return -1
+}
+
 // handedOver closes our copies of a log's fifos, so that they end with the process.
 func (s *streams) handedOver() {
 	if s.record == nil {
@@ -117,7 +134,7 @@ func openIn(path string) (r, keep *os.File, err error) {
 }
 
 // openOut opens where output goes. A fifo is opened for both directions, so that
-// its reader may come late or go away.
+// its reader may go away and another one come.
 func (s *streams) openOut(target string) (*os.File, error) {
 	if target == "" {
 		return nil, nil
@@ -128,6 +145,8 @@ func (s *streams) openOut(target string) (*os.File, error) {
 	}
 	switch u.Scheme {
 	case "", "fifo":
+		// Held until ours is open: a reader that saw its writer go would go, too.
+		defer unix.Close(awaitReader(u.Path))
 		fd, err := unix.Open(u.Path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return nil, fmt.Errorf("stream %s: %w", u.Path, err)
