@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/orlop/orlop/core/mount"
+	"github.com/orlop/orlop/internal/mounts"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,6 +32,14 @@ func mountDetached(list []mount.Mount) (int, error) {
 			return -1, err
 		}
 		return fd, nil
+	}
+	if m.Type == "overlay" && mounts.OldOverlay() {
+		f, err := mounts.OpenAny(m)
+		if err != nil {
+			return -1, err
+		}
+		defer f.Close()
+		return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	}
 	fd, err = fsmount(m.Type, m.Source, o.data, o.set)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -109,13 +110,12 @@ func (c *fsContext) configure(m mount.Mount, o options) error {
 }
 
 func (c *fsContext) setLayers(list string) error {
+	if OldOverlay() {
+		return errNeedsOldCall
+	}
 	lower, data := splitLayers(list)
-	for i, dir := range lower {
-		err := c.setPath("lowerdir+", dir)
-		if i == 0 && errors.Is(err, unix.EINVAL) && !knowsLowerdirPlus() {
-			return errNeedsOldCall
-		}
-		if err != nil {
+	for _, dir := range lower {
+		if err := c.setPath("lowerdir+", dir); err != nil {
 			return err
 		}
 	}
@@ -172,16 +172,18 @@ func (c *fsContext) explain(what string, err error) error {
 	return fmt.Errorf("mount %s: %s: %w (kernel: %s)", c.kind, what, err, strings.Join(words, "; "))
 }
 
-// knowsLowerdirPlus tells by the version (≥ 6.5), asked only after a refusal.
-func knowsLowerdirPlus() bool {
+// OldOverlay tells by the version (< 6.5) that the kernel doesn't take an overlay's
+// layers one by one. It can't be asked: up to then any option is taken, and refused
+// when the file system is made.
+var OldOverlay = sync.OnceValue(func() bool {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
-		return false
+		return true
 	}
 	var major, minor int
 	fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
-	return major > 6 || major == 6 && minor >= 5
-}
+	return major < 6 || major == 6 && minor < 5
+})
 
 func unescape(s string) string {
 	if !strings.Contains(s, `\`) {

@@ -85,6 +85,29 @@ func Open(m mount.Mount) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "mount of "+m.Source), nil
 }
 
+// OpenAny is Open also where the kernel can do the mount by mount(2) alone: then it
+// shows for a moment at a folder of ours.
+func OpenAny(m mount.Mount) (*os.File, error) {
+	f, err := Open(m)
+	if !errors.Is(err, errNeedsOldCall) {
+		return f, err
+	}
+	dir, err := os.MkdirTemp("", "orlop-mount-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(dir)
+	if err := oldMount(m, dir); err != nil {
+		return nil, err
+	}
+	defer Unmount(dir, true)
+	fd, err := cloneTree(dir, options{})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "mount of "+m.Source), nil
+}
+
 // Unmount takes the topmost mount at path away. Lazy detaches it at once and
 // lets users of it finish. A path where nothing is mounted, or that doesn't
 // exist, is no error.
