@@ -21,6 +21,7 @@ type build struct {
 	spec        *specs.Spec
 	id, bundle  string
 	group       *cgroup.Group
+	scoped      bool // systemd makes the group once the child waits
 	mounts      []preparedMount
 	late        []lateMount
 	root        int    // the root file system's mount, detached until the child attaches it; or -1
@@ -39,6 +40,7 @@ type build struct {
 
 // Steps that the child reports.
 const (
+	stepGroup   = 'g' // systemd can make the control group
 	stepMaps    = 'm' // user ids can be mapped, clocks set, devices moved
 	stepHooks   = 'h' // mounts are made, the root is not changed yet
 	stepConsole = 'p' // here is the terminal
@@ -144,6 +146,9 @@ func (b *build) addStart(join *cgroup.Join) error {
 	t := b.t
 	none := uint64(t.Alloc(8))
 	t.Add("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, none, 0, 8)
+	if b.scoped {
+		b.addScope()
+	}
 	b.addCgroup(join)
 	if err := b.addScore(b.spec.Process); err != nil {
 		return err
@@ -156,14 +161,6 @@ func (b *build) addStart(join *cgroup.Join) error {
 		return err
 	}
 	return nil
-}
-
-// addCgroup lets the process join its groups.
-func (p *plan) addCgroup(join *cgroup.Join) {
-	zero := p.str("0")
-	for _, f := range join.Tasks {
-		p.t.Add("join cgroup "+filepath.Dir(f.Name()), unix.SYS_WRITE, int(f.Fd()), zero, 1)
-	}
 }
 
 // addScore sets how readily the kernel kills the process for want of memory.
@@ -225,6 +222,7 @@ func (b *build) addJoins() error {
 	if b.creates(specs.UserNamespace) || len(b.spec.Linux.TimeOffsets) > 0 || len(b.spec.Linux.NetDevices) > 0 {
 		b.message(stepMaps, b.sock)
 	}
+	b.enterTime()
 	if b.creates(specs.UserNamespace) {
 		b.becomeRoot()
 	}
@@ -232,6 +230,18 @@ func (b *build) addJoins() error {
 		t.Add("new cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	}
 	return nil
+}
+
+// enterTime enters the new time namespace, once its clocks are set. Kernels before
+// 6.3 don't do so by executing a program. It takes a process that shares no memory.
+func (b *build) enterTime() {
+	if !b.creates(specs.TimeNamespace) {
+		return
+	}
+	t, name := b.t, "enter the time namespace"
+	open := t.Add(name, unix.SYS_OPENAT, atCWD, b.str("/proc/self/ns/time_for_children"), unix.O_RDONLY|unix.O_CLOEXEC)
+	t.Add(name, unix.SYS_SETNS, table.Result(open), unix.CLONE_NEWTIME)
+	t.Add(name, unix.SYS_CLOSE, table.Result(open))
 }
 
 func (b *build) joinAll() error {
@@ -294,6 +304,7 @@ func (b *build) cloneInner() {
 	if len(b.spec.Linux.TimeOffsets) > 0 || len(b.spec.Linux.NetDevices) > 0 {
 		b.message(stepMaps, b.sock)
 	}
+	b.enterTime()
 	if b.creates(specs.CgroupNamespace) {
 		t.Add("new cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	}

@@ -278,9 +278,11 @@ func (c *Container) Kill(_ context.Context, sig syscall.Signal, all bool) error 
 
 func (c *Container) killAll(sig syscall.Signal) error {
 	if sig == unix.SIGKILL {
-		return c.rec.Group.KillAll()
+		if err := c.rec.Group.KillAll(); !errors.Is(err, cgroup.ErrController) {
+			return err
+		}
 	}
-	pids, err := c.rec.Group.Processes()
+	pids, err := c.Pids()
 	for _, pid := range pids {
 		if e := unix.Kill(pid, sig); e != nil && e != unix.ESRCH {
 			err = errors.Join(err, e)
@@ -325,8 +327,21 @@ func (c *Container) Stats() (*cgroup.Stats, error) { return c.rec.Group.Stats() 
 // Group is the container's control group.
 func (c *Container) Group() *cgroup.Group { return c.rec.Group }
 
-// Pids lists all processes of the container.
-func (c *Container) Pids() ([]int, error) { return c.rec.Group.Processes() }
+// Pids lists all processes of the container: those of its control group, or
+// without one those of its pid namespace.
+func (c *Container) Pids() ([]int, error) {
+	pids, err := c.rec.Group.Processes()
+	if !errors.Is(err, cgroup.ErrController) {
+		return pids, err
+	}
+	if c.ended() {
+		return nil, nil
+	}
+	if !c.in(specs.PIDNamespace) {
+		return []int{c.rec.PID}, nil
+	}
+	return namespaceMates(c.rec.PID)
+}
 
 // OOM calls f when a process may have been killed for want of memory (the
 // kernel's file also speaks of other things; Group.OOMKills counts), until stop is
@@ -336,21 +351,21 @@ func (c *Container) OOM(f func()) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	fd := int(events.Fd())
+	fd := int(events.File.Fd())
 	unix.SetNonblock(fd, true)
-	err = c.r.watch.event(fd, func() {
-		buf := make([]byte, 4096)
-		if n, err := unix.Read(fd, buf); err == nil && n > 0 {
-			f()
+	err = c.r.watch.event(fd, events.Ready, func() {
+		if err := events.Drain(); err != nil {
+			c.r.watch.dropEvent(fd) // the group is gone
 		}
+		f()
 	})
 	if err != nil {
-		events.Close()
+		events.File.Close()
 		return nil, err
 	}
 	return sync.OnceFunc(func() {
 		c.r.watch.dropEvent(fd)
-		events.Close()
+		events.File.Close()
 	}), nil
 }
 

@@ -153,6 +153,7 @@ type creation struct {
 	dir   string
 	b     *build
 	group *cgroup.Group
+	scope *cgroup.Scope // if systemd makes the group
 	child *child
 	rec   *record
 	c     *Container
@@ -166,7 +167,7 @@ type creation struct {
 // as the other.
 func (cr *creation) run(ctx context.Context) (*Container, error) {
 	made := make(chan error, 1)
-	go func() { made <- cr.makeGroup() }()
+	go func() { made <- cr.makeGroup(ctx) }()
 	cr.grouped = sync.OnceValue(func() error { return <-made })
 	err := cr.plan()
 	if gerr := cr.grouped(); gerr != nil {
@@ -190,45 +191,10 @@ func (cr *creation) undo() {
 	if cr.c != nil {
 		cr.r.drop(cr.c)
 	}
-	if cr.group != nil {
+	if cr.group != nil && (cr.scope == nil || cr.scope.Started()) {
 		cr.group.Delete()
 	}
 	os.RemoveAll(cr.dir)
-}
-
-// makeGroup makes the control group and sets its limits.
-func (cr *creation) makeGroup() error {
-	spec := cr.b.spec
-	path := spec.Linux.CgroupsPath
-	if path == "" {
-		path = cr.cfg.ID
-	}
-	if cr.r.options.SystemdCgroup {
-		return unsupported("control groups by systemd")
-	}
-	if !cr.r.host.Exists(path) {
-		if err := os.WriteFile(filepath.Join(cr.dir, freshFile), nil, 0o600); err != nil {
-			return err
-		}
-	}
-	g, err := cr.r.host.Create(path)
-	cr.group = g
-	if err != nil {
-		return fmt.Errorf("control group: %w", err)
-	}
-	cr.b.group = g
-	limits := spec.Linux.Resources
-	if limits == nil {
-		limits = &specs.LinuxResources{}
-	}
-	warnings, err := g.Apply(limits)
-	cr.r.warn(cr.cfg.ID, warnings)
-	if err != nil {
-		return fmt.Errorf("limits: %w", err)
-	}
-	warnings, err = g.ApplyDevices(limits.Devices)
-	cr.r.warn(cr.cfg.ID, warnings)
-	return err
 }
 
 // plan writes the table of the container's first process.
@@ -248,7 +214,9 @@ func (cr *creation) plan() error {
 	}
 	// A process of a pid namespace that we join could trace the child and with
 	// it our memory, if it has the capability.
-	b.shared = !cr.r.options.Detached && !b.joins(specs.PIDNamespace)
+	// A time namespace is only entered by processes that share no memory.
+	_, timed := b.namespace(specs.TimeNamespace)
+	b.shared = !cr.r.options.Detached && !b.joins(specs.PIDNamespace) && !timed
 	if err := b.openRoot(cr.cfg.Rootfs); err != nil {
 		return err
 	}
@@ -290,13 +258,11 @@ func (cr *creation) write(g *program, child *child) (table.Clone, table.Ref, err
 	if err := cr.grouped(); err != nil {
 		return clone, 0, err
 	}
-	join, err := cr.group.Join()
+	join, err := cr.join()
 	if err != nil {
 		return clone, 0, err
 	}
-	b.files = append(b.files, join.Tasks...)
 	if join.V2 != nil {
-		b.files = append(b.files, join.V2)
 		clone.Cgroup = int(join.V2.Fd())
 	}
 	if b.joins(specs.UserNamespace) {
@@ -382,6 +348,15 @@ func (cr *creation) follow(ctx context.Context) (*Container, error) {
 			return nil, err
 		}
 		cr.child.closeFar()
+		if step == stepGroup {
+			if err := cr.startScope(ctx); err != nil {
+				return nil, err
+			}
+			if err := cr.child.reply(); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if cr.c == nil {
 			if cr.c, err = cr.r.adopt(cr.rec, b.pid()); err != nil {
 				return nil, err

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/orlop/orlop/runtime/cgroup"
 )
 
 // discardWait bounds the wait for killed processes to leave their control group.
@@ -32,10 +34,7 @@ func (r *Runtime) Discard(ctx context.Context, id, cgroupsPath string) error {
 		// The group is somebody else's, too; the process, left alone, has ended.
 		return os.RemoveAll(r.dir(id))
 	}
-	if cgroupsPath == "" {
-		cgroupsPath = id
-	}
-	g, err := r.host.Create(cgroupsPath)
+	g, err := r.groupOf(ctx, id, cgroupsPath)
 	if err != nil {
 		return fmt.Errorf("control group of container %q: %w", id, err)
 	}
@@ -43,7 +42,7 @@ func (r *Runtime) Discard(ctx context.Context, id, cgroupsPath string) error {
 	defer cancel()
 	for {
 		pids, err := g.Processes()
-		if err != nil && !errors.Is(err, unix.ENOENT) {
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, cgroup.ErrController) {
 			return fmt.Errorf("processes of container %q: %w", id, err)
 		}
 		if len(pids) == 0 {
@@ -59,4 +58,19 @@ func (r *Runtime) Discard(ctx context.Context, id, cgroupsPath string) error {
 		}
 	}
 	return errors.Join(g.Delete(), os.RemoveAll(r.dir(id)))
+}
+
+// groupOf is the group that a Create of the same arguments would make.
+func (r *Runtime) groupOf(ctx context.Context, id, cgroupsPath string) (*cgroup.Group, error) {
+	if r.options.SystemdCgroup {
+		scope, err := r.host.Scope(ctx, cgroupsPath, id)
+		if err != nil {
+			return nil, err
+		}
+		return scope.Group, nil
+	}
+	if cgroupsPath == "" {
+		cgroupsPath = id
+	}
+	return r.host.Create(cgroupsPath)
 }

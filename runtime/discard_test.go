@@ -13,6 +13,9 @@ import (
 // TestDiscard removes what a maker left that died after it had made the control
 // group and put a process into it, and before it recorded the container.
 func TestDiscard(t *testing.T) {
+	if os.Getenv("ORLOP_SYSTEMD_CGROUP") != "" {
+		t.Skip("makes the group itself")
+	}
 	r, id := openRuntime(t), testID(t)
 	path := "/orlop-test/" + id
 	host, err := cgroup.Detect()

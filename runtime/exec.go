@@ -222,13 +222,12 @@ func (e *execution) write(g *program, root int) (table.Clone, table.Ref, error) 
 	if err != nil {
 		return clone, 0, err
 	}
-	join, err := e.c.rec.Group.Join()
+	join, err := e.c.rec.Group.Join(e.c.rec.PID)
 	if err != nil {
 		return clone, 0, err
 	}
-	p.files = append(p.files, join.Tasks...)
+	p.keep(join)
 	if join.V2 != nil {
-		p.files = append(p.files, join.V2)
 		clone.Cgroup = int(join.V2.Fd())
 	}
 	if e.c.in(specs.PIDNamespace) {

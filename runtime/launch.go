@@ -123,6 +123,9 @@ func (c *child) kill(inner bool) {
 	if pid := c.pid(); pid > 0 {
 		unix.Kill(pid, unix.SIGKILL)
 	}
+	if between := c.plan.t.PID(); inner && between > 0 {
+		unix.Kill(between, unix.SIGKILL) // it may still wait for our word
+	}
 	<-c.done
 	if c.err == nil {
 		if pid := c.pid(); pid > 0 {

@@ -275,6 +275,8 @@ func (b *build) cgroupV1(name string, pm *preparedMount) {
 			}
 			mnt := b.filesystem(name+" ("+base+")", "cgroup", "cgroup", data, pm.options.set)
 			b.attach(name, mnt, table.Result(at))
+		} else if b.scoped {
+			b.attach(name, b.scopeMount(name, h.Dir, pm), table.Result(at))
 		} else if fd, err := unix.OpenTree(unix.AT_FDCWD, h.Dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC); err == nil {
 			b.own(fd)
 			o := pm.options
@@ -304,6 +306,10 @@ func (b *build) cgroupV2(name string, pm *preparedMount) error {
 	if b.group.V2 == "" {
 		return unsupported("no cgroup version 2 on this host")
 	}
+	if b.scoped { // it is not there yet
+		b.attach(name, b.scopeMount(name, b.group.V2, pm), target)
+		return nil
+	}
 	fd, err := unix.OpenTree(unix.AT_FDCWD, b.group.V2, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return err
@@ -316,6 +322,13 @@ func (b *build) cgroupV2(name string, pm *preparedMount) error {
 	}
 	b.attach(name, fd, target)
 	return nil
+}
+
+// scopeMount lets the child clone the mount of its group, once it is in it.
+func (b *build) scopeMount(name, dir string, pm *preparedMount) table.Result {
+	tree := table.Result(b.t.Add(name, unix.SYS_OPEN_TREE, atCWD, b.str(dir), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
+	b.setattr(name, tree, false, unix.MountAttr{Attr_set: pm.options.set, Attr_clr: pm.options.clear, Propagation: unix.MS_SLAVE})
+	return tree
 }
 
 // maskPaths hides files behind /dev/null and directories behind an empty,

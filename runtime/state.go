@@ -122,3 +122,20 @@ func waits(dir string) bool {
 	var st unix.Stat_t
 	return unix.Lstat(filepath.Join(dir, gateFile), &st) == nil
 }
+
+// namespaceMates lists the processes in the pid namespace of a process.
+func namespaceMates(pid int) ([]int, error) {
+	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	if err != nil {
+		return nil, err
+	}
+	names, err := filepath.Glob("/proc/[0-9]*/ns/pid")
+	var pids []int
+	for _, name := range names {
+		if ns, err := os.Readlink(name); err == nil && ns == own {
+			n, _ := strconv.Atoi(strings.Split(name, "/")[2])
+			pids = append(pids, n)
+		}
+	}
+	return pids, err
+}

@@ -66,15 +66,17 @@ func (w *watcher) add(pid int) (*task, error) {
 	return t, nil
 }
 
-// event calls f whenever fd becomes readable, until dropEvent.
-func (w *watcher) event(fd int, f func()) error {
+// event calls f whenever something new happens to fd that poll(2) calls ready,
+// until dropEvent.
+func (w *watcher) event(fd int, ready int16, f func()) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.start(); err != nil {
 		return err
 	}
 	w.events[int32(fd)] = f
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
+	// By edges: the file of a group that is gone stays ready for ever.
+	ev := unix.EpollEvent{Events: uint32(ready) | unix.EPOLLET, Fd: int32(fd)}
 	return unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &ev)
 }
 

@@ -10,7 +10,10 @@
 // a mere preference (weights, reservations) is a warning.
 //
 // Hosts and groups are immutable after creation, so all methods may be called
-// concurrently. Groups survive a crash; Open finds one again by its paths.
+// concurrently. Groups survive a crash: a Group is plain data that can be kept.
+//
+// Where systemd is to make groups, Scope asks it over D-Bus. Its scopes need a
+// process to begin with: the new process waits meanwhile and does nothing else.
 package cgroup
 
 import (
@@ -129,35 +132,57 @@ type Group struct {
 	Unified bool `json:"unified,omitempty"`
 	// Made lists the directories that did not exist before, parents first.
 	Made []string `json:"made,omitempty"`
+	// Unit is the scope that systemd has made the group for, or empty.
+	Unit string `json:"unit,omitempty"`
+	// Denied says which hierarchies could not be used, and why. Limits that need
+	// them are errors.
+	Denied []string `json:"-"`
+
+	refused string // why controllers are missing, if that is known
 }
 
-// Create makes the group at path in every hierarchy. A relative path is taken
-// from this process's own group. Existing directories are joined.
+// Create makes the group at path in every hierarchy that lets us. A relative path
+// is taken from this process's own group; on version 2 from the one above, as a
+// group with processes cannot pass controllers on. Existing directories are joined.
 func (h *Host) Create(path string) (*Group, error) {
 	g := &Group{Path: path, Unified: h.Unified()}
+	if len(h.V1) == 0 && h.V2 == "" {
+		g.Denied = []string{"control groups: none are mounted"}
+	}
 	for _, v := range h.V1 {
 		dir, rel := place(v.Dir, v.Own, path)
 		if err := g.mkdir(v.Dir, rel, slices.Contains(v.Controllers, "cpuset")); err != nil {
-			if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
-				continue // not ours to use; limits on it will say so
+			if !g.deny(err) {
+				return g, err
 			}
-			return g, err
+			continue
 		}
 		g.V1 = append(g.V1, Hierarchy{Dir: dir, Controllers: v.Controllers})
 	}
-	if h.V2 != "" {
-		dir, rel := place(h.V2, h.OwnV2, path)
-		err := g.mkdir(h.V2, rel, false)
-		if err == nil {
-			g.V2 = dir
-		} else if g.Unified {
-			return g, err
-		}
-		if g.Unified {
-			enableControllers(h.V2, rel)
-		}
+	if h.V2 == "" {
+		return g, nil
+	}
+	dir, rel := place(h.V2, h.baseV2(), path)
+	switch err := g.mkdir(h.V2, rel, false); {
+	case err == nil:
+		g.V2 = dir
+	case g.deny(err):
+		g.Unified = false // there are no files to read or write
+	case g.Unified:
+		return g, err
+	}
+	if g.Unified {
+		g.enableControllers(h.V2, rel)
 	}
 	return g, nil
+}
+
+// baseV2 is where relative paths begin in the unified hierarchy.
+func (h *Host) baseV2() string {
+	if h.Unified() {
+		return filepath.Dir(filepath.Join("/", h.OwnV2))
+	}
+	return h.OwnV2
 }
 
 // Exists tells whether a group of that path is there in any hierarchy.
@@ -172,7 +197,16 @@ func (h *Host) Exists(path string) bool {
 			return true
 		}
 	}
-	return h.V2 != "" && there(h.V2, h.OwnV2)
+	return h.V2 != "" && there(h.V2, h.baseV2())
+}
+
+// deny takes note of a hierarchy that isn't ours to use.
+func (g *Group) deny(err error) bool {
+	if !errors.Is(err, os.ErrPermission) && !errors.Is(err, syscall.EROFS) {
+		return false
+	}
+	g.Denied = append(g.Denied, fmt.Sprintf("control groups: %v", err))
+	return true
 }
 
 func place(mount, own, path string) (dir, rel string) {
@@ -241,21 +275,33 @@ func inheritCPUSet(parent, dir string) error {
 }
 
 // enableControllers lets the group's parents pass all their controllers on. A
-// parent that has processes refuses; limits then say what is missing.
-func enableControllers(mount, rel string) {
+// parent that has processes of its own must not: it would refuse some and with the
+// others become the root of threads, below which no process can be.
+func (g *Group) enableControllers(mount, rel string) {
 	dir := mount
-	parts := strings.Split(strings.Trim(rel, "/"), "/")
-	for _, part := range parts {
+	for part := range strings.SplitSeq(strings.Trim(rel, "/"), "/") {
 		b, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 		on, _ := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
 		have := strings.Fields(string(on))
-		for _, c := range strings.Fields(string(b)) {
-			if !slices.Contains(have, c) {
-				write(filepath.Join(dir, "cgroup.subtree_control"), "+"+c)
-			}
+		missing := slices.DeleteFunc(strings.Fields(string(b)), func(c string) bool { return slices.Contains(have, c) })
+		if len(missing) > 0 && busy(dir) {
+			g.refused = fmt.Sprintf("%s has processes of its own, so it cannot pass %s on", dir, strings.Join(missing, ", "))
+			return
+		}
+		for _, c := range missing {
+			write(filepath.Join(dir, "cgroup.subtree_control"), "+"+c) // limits will tell what is missing
 		}
 		dir = filepath.Join(dir, part)
 	}
+}
+
+// busy reports whether a group, but the root, has processes of its own.
+func busy(dir string) bool {
+	if _, err := os.Stat(filepath.Join(dir, "cgroup.type")); err != nil {
+		return false // the root has none
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	return err == nil && len(b) > 0
 }
 
 // dir returns where a version 1 controller's files are.
@@ -286,8 +332,10 @@ func (j *Join) Close() {
 	}
 }
 
-// Join opens the group's files.
-func (g *Group) Join() (*Join, error) {
+// Join opens the group's files for a process that is born in it. beside is a
+// process of the group or 0: if programs inside have divided the group further,
+// which leaves no place for processes in the group itself, its place is taken.
+func (g *Group) Join(beside int) (*Join, error) {
 	j := &Join{}
 	for _, v := range g.V1 {
 		f, err := openRaw(filepath.Join(v.Dir, "tasks"), unix.O_WRONLY)
@@ -298,7 +346,7 @@ func (g *Group) Join() (*Join, error) {
 		j.Tasks = append(j.Tasks, f)
 	}
 	if g.V2 != "" {
-		f, err := openRaw(g.V2, unix.O_PATH|unix.O_DIRECTORY)
+		f, err := openRaw(g.place(beside), unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil {
 			j.Close()
 			return nil, err
@@ -306,6 +354,24 @@ func (g *Group) Join() (*Join, error) {
 		j.V2 = f
 	}
 	return j, nil
+}
+
+// place is where in the unified hierarchy a new process can be born.
+func (g *Group) place(beside int) string {
+	if !g.Unified || beside == 0 {
+		return g.V2
+	}
+	divided, err := os.ReadFile(filepath.Join(g.V2, "cgroup.subtree_control"))
+	if err != nil || len(strings.TrimSpace(string(divided))) == 0 {
+		return g.V2
+	}
+	paths, err := ownPaths(fmt.Sprintf("/proc/%d/cgroup", beside))
+	mount := strings.TrimSuffix(g.V2, filepath.Clean("/"+g.Path))
+	dir := filepath.Join(mount, paths[""])
+	if err != nil || !strings.HasPrefix(dir, g.V2+"/") {
+		return g.V2
+	}
+	return dir
 }
 
 func openRaw(path string, flags int) (*os.File, error) {
@@ -339,9 +405,15 @@ func write(path, value string) error {
 // process has just ended: 1+2+…+64 ms and then 100 ms each, two seconds in all.
 const removeTries = 26
 
-// Delete removes the group with any groups inside it.
+// Delete removes the group with any groups inside it. A scope of systemd's is
+// stopped first, with what still runs in it.
 func (g *Group) Delete() error {
 	var errs []error
+	if g.Unit != "" && g.exists() {
+		if err := g.stopUnit(); err != nil && g.exists() {
+			errs = append(errs, err)
+		}
+	}
 	for _, v := range g.V1 {
 		errs = append(errs, removeTree(v.Dir))
 	}
@@ -353,6 +425,17 @@ func (g *Group) Delete() error {
 		unix.Rmdir(dir)
 	}
 	return errors.Join(errs...)
+}
+
+// exists reports whether a directory of the group is there still. systemd removes
+// those of a scope by itself when its last process has ended.
+func (g *Group) exists() bool {
+	dir, ok := g.procsDir()
+	if !ok {
+		return false
+	}
+	_, err := os.Stat(dir)
+	return err == nil
 }
 
 func removeTree(dir string) error {

@@ -99,7 +99,7 @@ func (g *Group) Freeze(ctx context.Context, on bool) error {
 	if !on {
 		return g.setFrozen(false)
 	}
-	for range freezeTries {
+	for i := range freezeTries {
 		if err := g.setFrozen(true); err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func (g *Group) Freeze(ctx context.Context, on bool) error {
 		case <-ctx.Done():
 			g.setFrozen(false)
 			return ctx.Err()
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(min(100*time.Microsecond<<min(i, 7), 10*time.Millisecond)):
 		}
 	}
 	g.setFrozen(false)
@@ -140,19 +140,37 @@ func (g *Group) Frozen() bool {
 	return strings.HasPrefix(string(b), "1")
 }
 
-// OOMEvents opens a file that becomes readable when a process of the group is
-// killed for want of memory. Count tells how often that happened.
-func (g *Group) OOMEvents() (*os.File, error) {
+// Events is a file that tells when a process of the group may have been killed for
+// want of memory. OOMKills counts them.
+type Events struct {
+	// File is the descriptor to wait on.
+	File *os.File
+	// Ready are the events of poll(2) to wait for.
+	Ready int16
+}
+
+// Drain makes the next event visible. It fails when the group is gone.
+func (e *Events) Drain() error {
+	var buf [4096]byte
+	fd := int(e.File.Fd())
+	var err error
+	if e.Ready == unix.POLLPRI {
+		_, err = unix.Pread(fd, buf[:], 0) // reading the file is what resets it
+	} else if _, err = unix.Read(fd, buf[:]); err == unix.EAGAIN {
+		err = nil
+	}
+	return err
+}
+
+// OOMEvents opens the group's events. On version 2 that is memory.events itself,
+// as the number of inotify instances is limited for each user.
+func (g *Group) OOMEvents() (*Events, error) {
 	if g.Unified {
-		fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+		f, err := openRaw(filepath.Join(g.V2, "memory.events"), unix.O_RDONLY|unix.O_NONBLOCK)
 		if err != nil {
-			return nil, err
-		}
-		if _, err := unix.InotifyAddWatch(fd, filepath.Join(g.V2, "memory.events"), unix.IN_MODIFY); err != nil {
-			unix.Close(fd)
 			return nil, fmt.Errorf("memory events: %w", err)
 		}
-		return os.NewFile(uintptr(fd), "inotify"), nil
+		return &Events{File: f, Ready: unix.POLLPRI}, nil
 	}
 	dir, ok := g.dir("memory")
 	if !ok {
@@ -172,7 +190,7 @@ func (g *Group) OOMEvents() (*os.File, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), "eventfd"), nil
+	return &Events{File: os.NewFile(uintptr(fd), "eventfd"), Ready: unix.POLLIN}, nil
 }
 
 // OOMKills counts the processes killed for want of memory, where the kernel counts.

@@ -98,8 +98,15 @@ func accessBits(s string) int32 {
 	return bits
 }
 
-// devicesV2 attaches a program that allows the listed devices. Programs of several
-// updates add up: all must allow, so an update can only restrict further.
+// deviceProgramName marks our programs among those that others attach (systemd).
+const deviceProgramName = "orlop_device"
+
+// maxPrograms is BPF_CGROUP_MAX_PROGS: the kernel attaches no more to a group.
+const maxPrograms = 64
+
+// devicesV2 attaches a program that allows the listed devices, and then detaches
+// those of ours that were there before. In between all of them must allow, so the
+// group is never open.
 func (g *Group) devicesV2(rules []specs.LinuxDeviceCgroup, open bool) (warnings []string, err error) {
 	prog, err := loadDeviceProgram(deviceProgram(rules, open))
 	if err != nil {
@@ -111,11 +118,81 @@ func (g *Group) devicesV2(rules []specs.LinuxDeviceCgroup, open bool) (warnings 
 		return nil, err
 	}
 	defer unix.Close(dir)
-	attach := struct{ target, prog, kind, flags uint32 }{uint32(dir), uint32(prog), unix.BPF_CGROUP_DEVICE, unix.BPF_F_ALLOW_MULTI}
-	if _, err := bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attach), unsafe.Sizeof(attach)); err != nil {
+	old := ourPrograms(dir)
+	defer func() {
+		for _, fd := range old {
+			unix.Close(fd)
+		}
+	}()
+	if err := attach(unix.BPF_PROG_ATTACH, dir, prog); err != nil {
 		return nil, fmt.Errorf("device rules: %w", err)
 	}
+	for _, fd := range old {
+		if err := attach(unix.BPF_PROG_DETACH, dir, fd); err != nil && err != unix.ENOENT {
+			return nil, fmt.Errorf("former device rules: %w", err)
+		}
+	}
 	return nil, nil
+}
+
+// attach attaches a program to a group beside others, or detaches it.
+func attach(cmd uintptr, dir, prog int) error {
+	attr := struct{ target, prog, kind, flags uint32 }{uint32(dir), uint32(prog), unix.BPF_CGROUP_DEVICE, unix.BPF_F_ALLOW_MULTI}
+	if cmd == unix.BPF_PROG_DETACH {
+		attr.flags = 0
+	}
+	_, err := bpf(cmd, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	return err
+}
+
+// ourPrograms opens the device programs of ours that are attached to a group.
+func ourPrograms(dir int) []int {
+	var ids [maxPrograms]uint32
+	query := struct {
+		target, kind, query, flags uint32
+		ids                        unsafe.Pointer
+		count, _                   uint32
+	}{target: uint32(dir), kind: unix.BPF_CGROUP_DEVICE, ids: unsafe.Pointer(&ids[0]), count: maxPrograms}
+	if _, err := bpf(unix.BPF_PROG_QUERY, unsafe.Pointer(&query), unsafe.Sizeof(query)); err != nil {
+		return nil
+	}
+	var out []int
+	for _, id := range ids[:min(query.count, maxPrograms)] {
+		get := struct{ id, next, flags uint32 }{id: id}
+		fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, unsafe.Pointer(&get), unsafe.Sizeof(get))
+		if err != nil {
+			continue
+		}
+		if programName(fd) == deviceProgramName {
+			out = append(out, fd)
+		} else {
+			unix.Close(fd)
+		}
+	}
+	return out
+}
+
+// programName asks the kernel for a program's name.
+func programName(fd int) string {
+	// The head of struct bpf_prog_info, up to the name.
+	var info struct {
+		kind, id          uint32
+		tag               [8]byte
+		jited, xlated     uint32
+		jitedAt, xlatedAt uint64
+		loaded            uint64
+		user, maps        uint32
+		mapsAt            uint64
+		name              [unix.BPF_OBJ_NAME_LEN]byte
+	}
+	attr := struct {
+		fd, size uint32
+		info     unsafe.Pointer
+	}{uint32(fd), uint32(unsafe.Sizeof(info)), unsafe.Pointer(&info)}
+	if _, err := bpf(unix.BPF_OBJ_GET_INFO_BY_FD, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(info.name[:])
 }
 
 func loadDeviceProgram(code []bpfInsn) (int, error) {
@@ -127,7 +204,9 @@ func loadDeviceProgram(code []bpfInsn) (int, error) {
 		level, size  uint32
 		log          uint64
 		kernel, flag uint32
+		name         [unix.BPF_OBJ_NAME_LEN]byte
 	}{kind: unix.BPF_PROG_TYPE_CGROUP_DEVICE, count: uint32(len(code)), code: unsafe.Pointer(&code[0]), license: unsafe.Pointer(&license[0])}
+	copy(load.name[:], deviceProgramName)
 	return bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&load), unsafe.Sizeof(load))
 }
 

@@ -25,6 +25,16 @@ func (g *Group) Apply(r *specs.LinuxResources) (warnings []string, err error) {
 	if r == nil {
 		return nil, nil
 	}
+	if g.Unit != "" {
+		if err := g.setUnit(r); err != nil {
+			return nil, err
+		}
+	}
+	return g.applyFiles(r)
+}
+
+// applyFiles sets limits in the group's files.
+func (g *Group) applyFiles(r *specs.LinuxResources) (warnings []string, err error) {
 	if g.Unified {
 		return g.applyV2(r)
 	}

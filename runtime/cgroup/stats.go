@@ -71,13 +71,16 @@ type HugetlbStats struct{ Usage, Peak, Failed uint64 }
 // Pressure is how long tasks waited.
 type Pressure struct {
 	// Some is when at least one task waited, Full when all did.
-	Some, Full PressureLine
+	Some PressureLine `json:"some"`
+	Full PressureLine `json:"full"`
 }
 
 // PressureLine is one line of a pressure file: shares in percent, Total in µs.
 type PressureLine struct {
-	Avg10, Avg60, Avg300 float64
-	Total                uint64
+	Avg10  float64 `json:"avg10"`
+	Avg60  float64 `json:"avg60"`
+	Avg300 float64 `json:"avg300"`
+	Total  uint64  `json:"total"`
 }
 
 // Stats reads all counters.

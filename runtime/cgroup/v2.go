@@ -15,11 +15,14 @@ import (
 func (g *Group) applyV2(r *specs.LinuxResources) (warnings []string, err error) {
 	for _, s := range settingsV2(r) {
 		err := write(filepath.Join(g.V2, s.file), s.value)
+		if s.file == bfqWeight && errors.Is(err, os.ErrNotExist) {
+			err = write(filepath.Join(g.V2, "io.weight"), u64(ioWeight(*r.BlockIO.Weight)))
+		}
 		if err == nil {
 			continue
 		}
 		if errors.Is(err, os.ErrNotExist) {
-			err = fmt.Errorf("%s: %w", s.file, ErrController)
+			err = g.missing(s.file)
 		}
 		if !s.soft {
 			return warnings, err
@@ -27,6 +30,26 @@ func (g *Group) applyV2(r *specs.LinuxResources) (warnings []string, err error) 
 		warnings = append(warnings, err.Error())
 	}
 	return warnings, nil
+}
+
+// missing is the error for a file that the group should have.
+func (g *Group) missing(file string) error {
+	if _, err := os.Stat(g.V2); err != nil {
+		return err
+	}
+	if g.refused != "" {
+		return fmt.Errorf("%s: %w: %s", file, ErrController, g.refused)
+	}
+	return fmt.Errorf("%s: %w", file, ErrController)
+}
+
+// bfqWeight is the weight of the bfq scheduler. Where that isn't loaded, io.weight
+// is the nearest.
+const bfqWeight = "io.bfq.weight"
+
+// ioWeight converts a weight of 10 to 1000 to one of 1 to 10000.
+func ioWeight(w uint16) uint64 {
+	return 1 + (uint64(min(max(w, 10), 1000))-10)*9999/990
 }
 
 func settingsV2(r *specs.LinuxResources) []setting {
@@ -49,7 +72,7 @@ func settingsV2(r *specs.LinuxResources) []setting {
 	}
 	if b := r.BlockIO; b != nil {
 		if b.Weight != nil && *b.Weight != 0 {
-			add("io.bfq.weight", u64(uint64(*b.Weight)), true)
+			add(bfqWeight, u64(uint64(*b.Weight)), true)
 		}
 		for key, list := range map[string][]specs.LinuxThrottleDevice{
 			"rbps": b.ThrottleReadBpsDevice, "wbps": b.ThrottleWriteBpsDevice,
@@ -83,7 +106,8 @@ func memoryV2(m *specs.LinuxMemory) []setting {
 		if v < 0 {
 			value = "max"
 		}
-		out = append(out, setting{"", file, value, v < 0})
+		// Swap that the kernel doesn't count needs no limit of all or nothing.
+		out = append(out, setting{"", file, value, v < 0 || v == 0 && file == "memory.swap.max"})
 	}
 	if m.Swap != nil && *m.Swap != 0 {
 		switch {

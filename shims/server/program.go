@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -266,20 +267,31 @@ func (b *programBox) onOOM(f func()) (func(), error) {
 	if b.group == nil {
 		return func() {}, nil
 	}
-	file, err := b.group.OOMEvents()
+	events, err := b.group.OOMEvents()
 	if err != nil {
 		return nil, err
 	}
+	over, end, err := os.Pipe()
+	if err != nil {
+		events.File.Close()
+		return nil, err
+	}
 	go func() {
-		buf := make([]byte, 4096)
+		defer events.File.Close()
+		defer over.Close()
+		fds := []unix.PollFd{{Fd: int32(events.File.Fd()), Events: events.Ready}, {Fd: int32(over.Fd())}}
 		for {
-			if _, err := file.Read(buf); err != nil {
-				return // closed
+			if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR || fds[1].Revents != 0 {
+				return
 			}
+			err := events.Drain()
 			f()
+			if err != nil {
+				return // the group is gone
+			}
 		}
 	}()
-	return func() { file.Close() }, nil
+	return sync.OnceFunc(func() { end.Close() }), nil
 }
 
 func (b *programBox) oomKills() uint64 {

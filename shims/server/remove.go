@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/errdefs"
 
 	"github.com/orlop/orlop/internal/mounts"
@@ -38,7 +39,7 @@ func Remove(ctx context.Context, namespace, id, bundle string) (code uint32, err
 		b := &programBox{p: &program{binary: opts.BinaryName, systemd: opts.SystemdCgroup, root: root}, id: id}
 		err = b.remove(ctx)
 	} else {
-		err = removeEmbedded(ctx, root, id, bundle)
+		err = removeEmbedded(ctx, opts, key{namespace, id}, bundle)
 	}
 	rootfs := filepath.Join(bundle, "rootfs")
 	if mounted, _ := mounts.IsMountPoint(rootfs); mounted {
@@ -47,15 +48,15 @@ func Remove(ctx context.Context, namespace, id, bundle string) (code uint32, err
 	return code, err
 }
 
-func removeEmbedded(ctx context.Context, root, id, bundle string) error {
-	rt, err := runtime.Open(root, runtime.Options{})
+func removeEmbedded(ctx context.Context, opts *options.Options, k key, bundle string) error {
+	rt, err := runtime.Open(runtimeRoot(k, bundle, opts), runtime.Options{SystemdCgroup: opts.SystemdCgroup})
 	if err != nil {
 		return err
 	}
 	defer rt.Close()
-	c, err := rt.Load(id)
+	c, err := rt.Load(k.id)
 	if errors.Is(err, runtime.ErrNotFound) {
-		return discard(ctx, rt, id, bundle)
+		return discard(ctx, rt, k.id, bundle)
 	}
 	if err != nil {
 		return err
