@@ -6,7 +6,7 @@ PROGRAMS := $(notdir $(wildcard cmd/*))
 # Packages whose tests need no daemon.
 UNIT := $(shell go list ./... | grep -v /test/)
 
-.PHONY: all build dev fmt vet lint unit deps demo test script conformance proto bench crash fuzz gen generated help clean
+.PHONY: all build dev fmt vet lint unit deps demo test script conformance proto bench crash vm fuzz gen generated help clean
 
 all: fmt vet lint unit ## the quick checks: format, vet, lint, unit tests
 
@@ -56,6 +56,9 @@ bench: build deps ## measure beside every peer on this machine; ROUNDS=15 ONLY=s
 
 crash: build deps ## kill the daemon ROUNDS=100 times and cut the power; SEED=1
 	go test -count=1 -timeout 24h ./test/crash -rounds $(or $(ROUNDS),100) -seed $(or $(SEED),1)
+
+vm: ## control groups of both versions and systemd, in virtual machines (QEMU; 5 minutes, 1 GB of cache)
+	go test -count=1 -timeout 30m -v ./test/vm -boot
 
 fuzz: ## run every fuzz target for TIME=20s; ONLY=part of a name
 	@test/fuzz.sh $(or $(TIME),20s) $(ONLY)
