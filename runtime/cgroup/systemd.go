@@ -90,11 +90,11 @@ func (s *systemd) property(ctx context.Context, name string) (string, error) {
 // version is systemd's, such as 252; zero if it tells none.
 func (s *systemd) version(ctx context.Context) (int, error) {
 	text, err := s.property(ctx, "Version")
-	digits := strings.TrimLeft(text, "vsystemd ")
-	if i := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
-		digits = digits[:i]
+	digits := strings.FieldsFunc(text, func(r rune) bool { return r < '0' || r > '9' })
+	if len(digits) == 0 {
+		return 0, err
 	}
-	n, _ := strconv.Atoi(digits)
+	n, _ := strconv.Atoi(digits[0])
 	return n, err
 }
 
