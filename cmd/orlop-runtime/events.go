@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/orlop/orlop/runtime"
@@ -53,16 +54,16 @@ func events(k *call) (int, error) {
 			return 1, fmt.Errorf("--interval %s: not a duration", s)
 		}
 	}
-	var seen uint64
+	var seen atomic.Uint64
 	oom := func() {
-		if n := c.Group().OOMKills(); n > seen {
-			seen = n
+		if n := c.Group().OOMKills(); n > seen.Swap(n) {
 			show("oom", nil)
 		}
 	}
 	if stop, err := c.OOM(oom); err == nil {
 		defer stop()
 	}
+	oom() // what happened before is told too, on every version
 	ended := make(chan struct{})
 	go func() { c.Wait(k.ctx); close(ended) }()
 	tick := time.NewTicker(every)
