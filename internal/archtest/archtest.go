@@ -84,8 +84,9 @@ var rooms = []room{
 	{dir: "shims", ours: []string{"core", "runtime", "shims", "internal"}, theirs: slices.Concat(vocab, logs, wire, system,
 		[]string{"github.com/containerd/cgroups/v3", "golang.org/x/sync"}), helpers: []string{"shimtest"}},
 	{dir: "network", ours: []string{"core", "internal"}, theirs: slices.Concat(vocab, system,
-		[]string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/google/nftables", "golang.org/x/net"}),
-		drivers: true, helpers: []string{"networktest", "firewall", "ipam", "dns"}},
+		[]string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/google/nftables",
+			"github.com/mdlayher/netlink", "github.com/miekg/dns", "golang.org/x/net"}),
+		drivers: true, helpers: []string{"networktest", "namespace", "rtnl", "firewall", "ipam", "proxy", "dns"}},
 	{dir: "services", ours: join(ports, "core", "metadata", "services", "internal"), theirs: slices.Concat(vocab, logs, system, pack,
 		[]string{"github.com/pelletier/go-toml/v2", "github.com/moby/profiles/seccomp", "golang.org/x/sync"})},
 	// The edge shows the plugin graph, which is plain data, and reaches tasks by their manager.
