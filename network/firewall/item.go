@@ -1,0 +1,199 @@
+package firewall
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
+	"github.com/orlop/orlop/network"
+)
+
+// Network is what the firewall knows of a network.
+type Network struct {
+	// Bridge is the name of the bridge device.
+	Bridge   string
+	Internal bool
+	// Mode4 and Mode6 are the gateway modes.
+	Mode4, Mode6 network.GatewayMode
+	// Masquerade hides sandboxes behind the host in NAT modes.
+	Masquerade bool
+}
+
+// Endpoint is what the firewall knows of an endpoint.
+type Endpoint struct {
+	Network Network
+	// Port is the name of the bridge's port.
+	Port string
+	MAC  net.HardwareAddr
+	// Addresses are those it may use.
+	Addresses []netip.Addr
+	// Strict refuses other MAC addresses and answers for other addresses.
+	Strict    bool
+	Published []Published
+}
+
+// Published is a published port.
+type Published struct {
+	Protocol network.Protocol
+	// Address on the host; unspecified is every address of the family.
+	Address netip.Addr
+	Port    uint16
+	// To is where it leads. It must be of the same family as Address; others are
+	// for the proxy.
+	To netip.AddrPort
+}
+
+func name16(name string) []byte {
+	b := make([]byte, 16)
+	copy(b, name)
+	return b
+}
+
+// pad fills up to whole registers, as parts of a concatenation are.
+func pad(b []byte) []byte { return append(b, make([]byte, (4-len(b)%4)%4)...) }
+
+func join(parts ...[]byte) []byte {
+	var out []byte
+	for _, p := range parts {
+		out = append(out, pad(p)...)
+	}
+	return out
+}
+
+func element(set string, parts ...[]byte) item {
+	return item{set, nftables.SetElement{Key: join(parts...)}}
+}
+
+func to(set, key, chain string) item {
+	return item{set, nftables.SetElement{Key: name16(key), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}}
+}
+
+// items are the elements of a network.
+func (n Network) items() ([]item, error) {
+	if err := network.CheckInterface(n.Bridge); err != nil {
+		return nil, err
+	}
+	name := name16(n.Bridge)
+	out := []item{element("bridges", name), element("same", name, name)}
+	if n.Internal {
+		return append(out, to("from", n.Bridge, "from-internal"), to("to4", n.Bridge, "to-internal"), to("to6", n.Bridge, "to-internal")), nil
+	}
+	for _, f := range []struct {
+		to, masquerade string
+		mode           network.GatewayMode
+	}{{"to4", "masquerade4", n.Mode4}, {"to6", "masquerade6", n.Mode6}} {
+		switch f.mode {
+		case network.NAT, "":
+			out = append(out, to(f.to, n.Bridge, "to-nat"))
+		case network.NATUnprotected:
+			out = append(out, to(f.to, n.Bridge, "to-open"))
+		case network.Routed:
+			out = append(out, to(f.to, n.Bridge, "to-routed"))
+		default:
+			return nil, fmt.Errorf("gateway mode %q: %w", f.mode, errdefs.ErrInvalidArgument)
+		}
+		if n.Masquerade && f.mode != network.Routed {
+			out = append(out, element(f.masquerade, name))
+		}
+	}
+	return out, nil
+}
+
+// items are the elements of an endpoint.
+func (e Endpoint) items() ([]item, error) {
+	if err := network.CheckInterface(e.Port); err != nil {
+		return nil, err
+	}
+	port := name16(e.Port)
+	out := []item{element("ports", port)}
+	if e.Strict {
+		out = append(out, element("strict", port), element("macs", port, e.MAC), element("nd6", port, linkLocal(e.MAC)))
+	}
+	for _, a := range e.Addresses {
+		if e.Strict && a.Is4() {
+			out = append(out, element("arp4", port, a.AsSlice()))
+		} else if e.Strict {
+			out = append(out, element("nd6", port, a.AsSlice()))
+		}
+		if mode := e.Network.mode(a); mode == network.NAT || mode == "" || e.Network.Internal {
+			out = append(out, element("guarded"+suffix(a), a.AsSlice()))
+		}
+	}
+	for _, p := range e.Published {
+		i, err := e.published(p)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, i...)
+	}
+	return out, nil
+}
+
+func suffix(a netip.Addr) string {
+	if a.Is4() {
+		return "4"
+	}
+	return "6"
+}
+
+func (n *Network) mode(a netip.Addr) network.GatewayMode {
+	if a.Is4() {
+		return n.Mode4
+	}
+	return n.Mode6
+}
+
+// published are the elements of a published port.
+func (e *Endpoint) published(p Published) ([]item, error) {
+	number, err := protocolNumber(p.Protocol)
+	if err != nil {
+		return nil, err
+	}
+	proto, port, target := []byte{number}, word(p.Port), p.To.Addr()
+	if e.Network.Internal {
+		return nil, nil
+	}
+	if target.Is4() != p.Address.Is4() {
+		if p.Address.IsLoopback() {
+			return []item{element("local", proto, port)}, nil
+		}
+		return nil, nil
+	}
+	if e.Network.mode(target) == network.Routed {
+		return []item{element("open"+suffix(target), proto, target.AsSlice(), word(p.To.Port()))}, nil
+	}
+	data := join(target.AsSlice(), word(p.To.Port()))
+	switch {
+	case p.Address.IsLoopback():
+		return []item{element("local", proto, port)}, nil // the proxy carries it
+	case p.Address.IsUnspecified():
+		i := element("any"+suffix(target), proto, port)
+		i.elem.Val = data
+		return []item{i}, nil
+	}
+	i := element("dnat"+suffix(target), proto, p.Address.AsSlice(), port)
+	i.elem.Val = data
+	return []item{i}, nil
+}
+
+func word(n uint16) []byte { return binary.BigEndian.AppendUint16(nil, n) }
+
+// linkLocal is the IPv6 address that the kernel derives from a MAC address
+// (RFC 4291, appendix A).
+func linkLocal(mac net.HardwareAddr) []byte {
+	out := make([]byte, 16)
+	if len(mac) != 6 {
+		return out
+	}
+	out[0], out[1] = 0xfe, 0x80
+	copy(out[8:], mac[:3])
+	out[8] ^= 2
+	out[11], out[12] = 0xff, 0xfe
+	copy(out[13:], mac[3:])
+	return out
+}
