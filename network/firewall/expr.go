@@ -102,6 +102,9 @@ func load4(f field, register uint32) []expr.Any {
 
 func proto(register uint32) []expr.Any { return load(expr.MetaKeyL4PROTO, register) }
 
+// ipVersion loads the IP version's family.
+func ipVersion(register uint32) []expr.Any { return load(expr.MetaKeyNFPROTO, register) }
+
 func isProto(number byte) []expr.Any { return meta(expr.MetaKeyL4PROTO, []byte{number}) }
 
 // isICMP6 matches messages of a type, in the bridge's family.

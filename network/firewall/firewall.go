@@ -69,8 +69,6 @@ type Firewall struct {
 	conn    *nftables.Conn
 	wished  contents
 	present bool // the tables were set by this process
-	// changed says that somebody else may have changed something since.
-	changed bool
 }
 
 // contents are the elements of each set, by their keys.
@@ -171,6 +169,9 @@ func (f *Firewall) Replace(ctx context.Context, networks []Network, endpoints []
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if set := f.unrouted(); len(set) > 0 {
+		all[unrouted] = set
+	}
 	f.wished = all
 	if all.empty() {
 		return f.remove()
@@ -196,7 +197,8 @@ func (c contents) remove(items []item) {
 	}
 }
 
-func (c contents) empty() bool { return len(c) == 0 }
+// empty tells whether there is nothing to let through.
+func (c contents) empty() bool { return len(c) == 0 || len(c) == 1 && c[unrouted] != nil }
 
 // same tells whether an element is wished just so already.
 func (c contents) same(i item) bool {
@@ -300,6 +302,7 @@ func (f *Firewall) setAll(ctx context.Context) error {
 // remove removes the tables. Rules of the administrator keep theirs.
 func (f *Firewall) remove() error {
 	f.present = false
+	f.wished = contents{}
 	rules, err := f.conn.GetRules(f.layout.inet, &nftables.Chain{Name: UserChain, Table: f.layout.inet})
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return wrap(err)

@@ -66,6 +66,9 @@ func join(parts ...[]byte) []byte {
 }
 
 func element(set string, parts ...[]byte) item {
+	if len(parts) == 1 { // not concatenated
+		return item{set, nftables.SetElement{Key: parts[0]}}
+	}
 	return item{set, nftables.SetElement{Key: join(parts...)}}
 }
 

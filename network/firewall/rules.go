@@ -77,11 +77,12 @@ func (l *layout) addSets() {
 	set(l.inet, "dnat6", []nftables.SetDatatype{ip6, port}, proto, ip6, port)
 	set(l.inet, "open4", nil, proto, ip4, port) // published where there is no translation
 	set(l.inet, "open6", nil, proto, ip6, port) //
-	set(l.bridge, "ports", nil, name)           // bridges' ports
-	set(l.bridge, "strict", nil, name)          // those that may not spoof
-	set(l.bridge, "macs", nil, name, mac)       // what they may be
-	set(l.bridge, "arp4", nil, name, ip4)       //
-	set(l.bridge, "nd6", nil, name, ip6)        //
+	set(l.inet, unrouted, nil, nftables.TypeNFProto)
+	set(l.bridge, "ports", nil, name)     // bridges' ports
+	set(l.bridge, "strict", nil, name)    // those that may not spoof
+	set(l.bridge, "macs", nil, name, mac) // what they may be
+	set(l.bridge, "arp4", nil, name, ip4) //
+	set(l.bridge, "nd6", nil, name, ip6)  //
 }
 
 func (l *layout) addChains() {
@@ -150,6 +151,8 @@ func (l *layout) forwardRules(mark uint32) {
 	l.rule("forward", "to our networks", isIPv4, load(outName, 1), l.verdict("to4"))
 	l.rule("forward", "to our networks", isIPv6, load(outName, 1), l.verdict("to6"))
 	l.rule("forward", "from our networks to elsewhere", load(inName, 1), l.in("bridges"), jump("allow"))
+
+	l.rule("forward", "the host was no router before us", ipVersion(1), l.in(unrouted), drop)
 
 	if mark != 0 {
 		l.rule("allow", "tell other tables", setMark(mark))

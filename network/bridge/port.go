@@ -1,0 +1,224 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/orlop/orlop/network"
+	"github.com/orlop/orlop/network/proxy"
+)
+
+// port is a socket on the host that keeps a published port, and once it is served the
+// proxy that owns the socket.
+type port struct {
+	io.Closer
+	to netip.AddrPort
+}
+
+func closePorts(ports []port) {
+	for _, p := range ports {
+		p.Close()
+	}
+}
+
+// hostAddresses are where a port is published.
+func (b *bridged) hostAddresses(p network.Port) []netip.Addr {
+	switch a := p.HostAddress; {
+	case a.IsValid():
+		return []netip.Addr{a.Unmap()}
+	case b.Options.HostAddress.IsValid():
+		return []netip.Addr{b.Options.HostAddress.Unmap()}
+	}
+	return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+}
+
+// tries bounds how often the kernel is asked for a port that is free on every
+// address.
+const tries = 64
+
+// hold takes the endpoint's ports on the host and writes down which.
+func (d *Driver) hold(b *bridged, e *network.Endpoint) ([]port, error) {
+	if b.Internal { // nothing outside may reach it: nothing is published
+		return nil, nil
+	}
+	e.Ports = append([]network.Port(nil), e.Ports...)
+	var out []port
+	for i := range e.Ports {
+		held, err := d.holdPort(b, e, &e.Ports[i])
+		if err != nil {
+			closePorts(out)
+			return nil, err
+		}
+		out = append(out, held...)
+	}
+	return out, nil
+}
+
+func (d *Driver) holdPort(b *bridged, e *network.Endpoint, p *network.Port) ([]port, error) {
+	first, last := int(p.Host), int(max(p.HostEnd, p.Host))
+	if first == 0 && last != 0 {
+		first = 1
+	}
+	if last == 0 {
+		last = tries - 1 // the kernel chooses each time
+	}
+	var err error
+	for n := first; n <= last; n++ {
+		number := uint16(n)
+		if p.Host == 0 && p.HostEnd == 0 {
+			number = 0
+		}
+		var held []port
+		if held, number, err = d.bindAll(b, e, *p, number); err == nil {
+			p.Host, p.HostEnd = number, number
+			return held, nil
+		}
+		if !errors.Is(err, unix.EADDRINUSE) {
+			break
+		}
+	}
+	if errors.Is(err, unix.EADDRINUSE) {
+		err = fmt.Errorf("%w: %w", err, errdefs.ErrConflict)
+	}
+	return nil, fmt.Errorf("publish port %d: %w", p.Container, err)
+}
+
+// bindAll takes one number on all of a port's addresses; 0 lets the kernel choose
+// the first.
+func (d *Driver) bindAll(b *bridged, e *network.Endpoint, p network.Port, number uint16) ([]port, uint16, error) {
+	var out []port
+	for _, a := range b.hostAddresses(p) {
+		target := e.Address(a.Is6())
+		if !target.IsValid() {
+			target = e.Address(a.Is4())
+		}
+		var (
+			c     io.Closer
+			taken uint16
+		)
+		err := d.ns.Do(func() (err error) {
+			c, taken, err = bind(p.Protocol, netip.AddrPortFrom(a, number))
+			return err
+		})
+		if len(out) > 0 && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)) {
+			continue // a host without IPv6
+		}
+		if err != nil {
+			closePorts(out)
+			return nil, 0, err
+		}
+		out = append(out, port{c, netip.AddrPortFrom(target, p.Container)})
+		number = taken
+	}
+	return out, number, nil
+}
+
+// bind takes one port. It runs in the host's namespace.
+func bind(p network.Protocol, a netip.AddrPort) (io.Closer, uint16, error) {
+	suffix := "4"
+	if a.Addr().Is6() {
+		suffix = "6" // Go sets IPV6_V6ONLY for it
+	}
+	switch p {
+	case network.TCP:
+		l, err := net.ListenTCP("tcp"+suffix, net.TCPAddrFromAddrPort(a))
+		if err != nil {
+			return nil, 0, err
+		}
+		return l, uint16(l.Addr().(*net.TCPAddr).Port), nil
+	case network.UDP:
+		c, err := net.ListenUDP("udp"+suffix, net.UDPAddrFromAddrPort(a))
+		if err != nil {
+			return nil, 0, err
+		}
+		return c, uint16(c.LocalAddr().(*net.UDPAddr).Port), nil
+	}
+	return bindSCTP(a)
+}
+
+// socket is a descriptor that is only held.
+type socket int
+
+func (s socket) Close() error { return unix.Close(int(s)) }
+
+// bindSCTP holds a port for a protocol that there is no proxy for. Where the host
+// knows none of it nobody can take the port, and the kernel's translation does
+// without; but then somebody must have chosen the number.
+func bindSCTP(a netip.AddrPort) (io.Closer, uint16, error) {
+	domain, address := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(a.Port()), Addr: first4(a.Addr())})
+	if a.Addr().Is6() {
+		domain, address = unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+	if (err == unix.EPROTONOSUPPORT || err == unix.ESOCKTNOSUPPORT) && a.Port() != 0 {
+		return io.NopCloser(nil), a.Port(), nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("sctp: %w: %w", err, errdefs.ErrNotImplemented)
+	}
+	if domain == unix.AF_INET6 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	if err = errors.Join(err, unix.Bind(fd, address)); err != nil {
+		return nil, 0, errors.Join(err, unix.Close(fd))
+	}
+	got, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, 0, errors.Join(err, unix.Close(fd))
+	}
+	switch got := got.(type) {
+	case *unix.SockaddrInet4:
+		return socket(fd), uint16(got.Port), nil
+	case *unix.SockaddrInet6:
+		return socket(fd), uint16(got.Port), nil
+	}
+	return nil, 0, errors.Join(errdefs.ErrUnknown, unix.Close(fd))
+}
+
+func first4(a netip.Addr) [4]byte {
+	if a.Is4() {
+		return a.As4()
+	}
+	return [4]byte{}
+}
+
+// serve hands the sockets to proxies.
+func (d *Driver) serve(b *bridged, h *held) {
+	for i := range h.ports {
+		p := &h.ports[i]
+		if !p.to.Addr().IsValid() {
+			continue
+		}
+		c := proxy.Config{To: p.to, Allow: d.mayEnter}
+		if !d.own {
+			c.Namespace = d.ns
+		}
+		switch s := p.Closer.(type) {
+		case *net.TCPListener:
+			p.Closer = proxy.TCP(s, c)
+		case *net.UDPConn:
+			p.Closer = proxy.UDP(s, c)
+		}
+	}
+}
+
+// mayEnter keeps sandboxes of internal networks from reaching others through the
+// host's sockets. Their addresses can't be spoofed past the bridge's rules.
+func (d *Driver) mayEnter(client netip.Addr) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range d.networks {
+		for _, p := range n.Pools {
+			if n.Internal && p.Subnet.Contains(client) && client != p.Gateway {
+				return false
+			}
+		}
+	}
+	return true
+}
