@@ -97,13 +97,13 @@ func (d *Driver) wire(b *bridged, e *network.Endpoint, sandbox *namespace.Namesp
 	}
 	defer rt.Close()
 	port := portName(e.ID)
-	var isolated []byte
+	attributes := rtnl.Byte(rtnl.PortHairpin, 1)
 	if b.Options.Separate {
-		isolated = rtnl.Byte(rtnl.PortIsolated, 1)
+		attributes = append(attributes, rtnl.Byte(rtnl.PortIsolated, 1)...)
 	}
 	err = d.rt.Do(rtnl.NewLink(rtnl.Link{Name: port, Kind: "veth", MTU: b.Options.MTU, Master: b.index, Up: true,
 		Peer: &rtnl.Link{Name: e.Interface, MTU: b.Options.MTU, MAC: e.MAC, Namespace: sandbox.FD()}}),
-		rtnl.SetLink(rtnl.Link{Name: port, Alias: d.alias(e.ID), Port: isolated}))
+		rtnl.SetLink(rtnl.Link{Name: port, Alias: d.alias(e.ID), Port: attributes}))
 	if err != nil {
 		return err
 	}
@@ -144,11 +144,13 @@ func (b *bridged) endpointRules(e *network.Endpoint) firewall.Endpoint {
 	}
 	for _, p := range e.Ports {
 		for _, a := range b.hostAddresses(p) {
-			target := e.Address(a.Is6())
+			target := target(e, a)
 			if !target.IsValid() {
-				if target = e.Address(a.Is4()); !target.IsValid() {
-					continue
-				}
+				continue
+			}
+			if b.mode(target) == network.Routed && target.Is4() == a.Is4() {
+				// The port is the sandbox's own.
+				p.Host, a = p.Container, target
 			}
 			out.Published = append(out.Published, firewall.Published{
 				Protocol: p.Protocol, Address: a, Port: p.Host, To: netip.AddrPortFrom(target, p.Container)})

@@ -38,6 +38,15 @@ func (b *bridged) hostAddresses(p network.Port) []netip.Addr {
 	return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 }
 
+// target is the sandbox's address that a host's address leads to: of the same family
+// if it has one.
+func target(e *network.Endpoint, host netip.Addr) netip.Addr {
+	if a := e.Address(host.Is6()); a.IsValid() {
+		return a
+	}
+	return e.Address(host.Is4())
+}
+
 // tries bounds how often the kernel is asked for a port that is free on every
 // address.
 const tries = 64
@@ -94,9 +103,9 @@ func (d *Driver) holdPort(b *bridged, e *network.Endpoint, p *network.Port) ([]p
 func (d *Driver) bindAll(b *bridged, e *network.Endpoint, p network.Port, number uint16) ([]port, uint16, error) {
 	var out []port
 	for _, a := range b.hostAddresses(p) {
-		target := e.Address(a.Is6())
-		if !target.IsValid() {
-			target = e.Address(a.Is4())
+		target := target(e, a)
+		if target.IsValid() && b.mode(target) == network.Routed {
+			continue // reached at its own address
 		}
 		var (
 			c     io.Closer

@@ -26,6 +26,8 @@ type field struct {
 }
 
 var (
+	source4         = field{expr.PayloadBaseNetworkHeader, 12, 4}
+	source6         = field{expr.PayloadBaseNetworkHeader, 8, 16}
 	destination4    = field{expr.PayloadBaseNetworkHeader, 16, 4}
 	destination6    = field{expr.PayloadBaseNetworkHeader, 24, 16}
 	destinationPort = field{expr.PayloadBaseTransportHeader, 2, 2}
@@ -54,8 +56,10 @@ var (
 	translated  = bits(expr.CtKeySTATUS, statusDNAT)
 	toLoopback4 = append(load4(field{expr.PayloadBaseNetworkHeader, 16, 1}, 1), equal([]byte{127}))
 	toLoopback6 = append(load4(destination6, 1), equal([]byte{15: 1}))
-	arpProbe    = append(load4(arpAddress, 1), equal(make([]byte, 4)))
-	toHost      = []expr.Any{
+	multicast   = append(load4(field{expr.PayloadBaseLLHeader, 0, 1}, 1),
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{1}, Xor: []byte{0}}, equal([]byte{1}))
+	arpProbe = append(load4(arpAddress, 1), equal(make([]byte, 4)))
+	toHost   = []expr.Any{
 		&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true},
 		equal(binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)),
 	}

@@ -113,11 +113,12 @@ func (e Endpoint) items() ([]item, error) {
 		return nil, err
 	}
 	port := name16(e.Port)
-	out := []item{element("ports", port)}
+	out := []item{element("ports", port), element("mirrors", port, port)}
 	if e.Strict {
 		out = append(out, element("strict", port), element("macs", port, e.MAC), element("nd6", port, linkLocal(e.MAC)))
 	}
 	for _, a := range e.Addresses {
+		out = append(out, element("self"+suffix(a), a.AsSlice(), a.AsSlice()))
 		if e.Strict && a.Is4() {
 			out = append(out, element("arp4", port, a.AsSlice()))
 		} else if e.Strict {

@@ -70,6 +70,8 @@ func (l *layout) addSets() {
 	set(l.inet, "masquerade6", nil, name)  //
 	set(l.inet, "guarded4", nil, ip4)      // addresses nobody outside may use
 	set(l.inet, "guarded6", nil, ip6)      //
+	set(l.inet, "self4", nil, ip4, ip4)    // each sandbox's twice
+	set(l.inet, "self6", nil, ip6, ip6)    //
 	set(l.inet, "local", nil, proto, port) // published on the loopback alone
 	set(l.inet, "any4", []nftables.SetDatatype{ip4, port}, proto, port)
 	set(l.inet, "any6", []nftables.SetDatatype{ip6, port}, proto, port)
@@ -78,11 +80,12 @@ func (l *layout) addSets() {
 	set(l.inet, "open4", nil, proto, ip4, port) // published where there is no translation
 	set(l.inet, "open6", nil, proto, ip6, port) //
 	set(l.inet, unrouted, nil, nftables.TypeNFProto)
-	set(l.bridge, "ports", nil, name)     // bridges' ports
-	set(l.bridge, "strict", nil, name)    // those that may not spoof
-	set(l.bridge, "macs", nil, name, mac) // what they may be
-	set(l.bridge, "arp4", nil, name, ip4) //
-	set(l.bridge, "nd6", nil, name, ip6)  //
+	set(l.bridge, "ports", nil, name)         // bridges' ports
+	set(l.bridge, "mirrors", nil, name, name) // each of them twice
+	set(l.bridge, "strict", nil, name)        // those that may not spoof
+	set(l.bridge, "macs", nil, name, mac)     // what they may be
+	set(l.bridge, "arp4", nil, name, ip4)     //
+	set(l.bridge, "nd6", nil, name, ip6)      //
 }
 
 func (l *layout) addChains() {
@@ -105,6 +108,7 @@ func (l *layout) addChains() {
 	base(l.inet, "prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 	base(l.inet, "output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
 	base(l.inet, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	base(l.bridge, "mirror", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityRef(-300))
 	base(l.bridge, "guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRef(-300))
 }
 
@@ -200,12 +204,18 @@ func (l *layout) natRules() {
 		l.rule(c, "published on every address", isIPv6, toHost, proto(8), load4(destinationPort, 9), l.value("any6", 8), dnat(false))
 	}
 	l.rule("postrouting", "back to the network it came from", l.same(), translated, masquerade)
+	// Where br_netfilter carries it, the interface it came by isn't known here.
+	l.rule("postrouting", "back to who it came from", isIPv4, load4(source4, 8), load4(destination4, 9), l.inFrom("self4", 8), masquerade)
+	l.rule("postrouting", "back to who it came from", isIPv6, load4(source6, 8), load4(destination6, 12), l.inFrom("self6", 8), masquerade)
 	l.rule("postrouting", "hide behind the host", isIPv4, load(outName, 1), l.notIn("bridges"), load(inName, 1), l.in("masquerade4"), masquerade)
 	l.rule("postrouting", "hide behind the host", isIPv6, load(outName, 1), l.notIn("bridges"), load(inName, 1), l.in("masquerade6"), masquerade)
 }
 
 // bridgeRules keep sandboxes from being routers, and others.
 func (l *layout) bridgeRules() {
+	// Ports take frames back (hairpin) for those who call themselves by a published
+	// port; with br_netfilter the kernel doesn't route such packets.
+	l.rule("mirror", "no echo of multicast", load(inName, 8), load(outName, 12), l.inFrom("mirrors", 8), multicast, drop)
 	l.rule("guard", "others' ports", load(inName, 1), l.notIn("ports"), accept)
 	l.rule("guard", "no router advertisements", isICMP6(134), drop)
 	l.rule("guard", "no redirects", isICMP6(137), drop)

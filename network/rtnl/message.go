@@ -72,9 +72,13 @@ func Byte(kind uint16, n byte) []byte { return attribute(nil, kind, []byte{n}) }
 // vethInfoPeer is VETH_INFO_PEER of linux/veth.h.
 const vethInfoPeer = 1
 
-// PortIsolated is the attribute that keeps a bridge's ports from each other
-// (IFLA_BRPORT_ISOLATED of linux/if_link.h).
-const PortIsolated = 33
+// Attributes of a bridge's port (IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED of
+// linux/if_link.h): whether it takes its own frames back, and whether it is kept from
+// other such ports.
+const (
+	PortHairpin  = 4
+	PortIsolated = 33
+)
 
 func (l *Link) body() []byte {
 	b := make([]byte, unix.SizeofIfInfomsg)
