@@ -66,6 +66,11 @@ type Link struct {
 // Number is one numeric attribute for Link.Data.
 func Number(kind uint16, n uint32) []byte { return number(nil, kind, n) }
 
+// Short is one attribute of two bytes for Link.Data.
+func Short(kind, n uint16) []byte {
+	return attribute(nil, kind, binary.NativeEndian.AppendUint16(nil, n))
+}
+
 // Byte is one small attribute for Link.Data or Link.Port.
 func Byte(kind uint16, n byte) []byte { return attribute(nil, kind, []byte{n}) }
 
