@@ -11,6 +11,8 @@ command -v debootstrap >/dev/null || need+=(debootstrap)
 command -v mkfs.btrfs >/dev/null || need+=(btrfs-progs)
 command -v dbus-daemon >/dev/null || need+=(dbus-daemon)
 [ -x /bin/busybox ] || need+=(busybox-static)
+command -v nft >/dev/null || need+=(nftables)
+command -v ip >/dev/null || need+=(iproute2)
 [ ${#need[@]} -eq 0 ] && exit 0
 [ "$(id -u)" = 0 ] || { echo "root is needed to install: ${need[*]}" >&2; exit 1; }
 export DEBIAN_FRONTEND=noninteractive

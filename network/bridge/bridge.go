@@ -64,6 +64,8 @@ type Driver struct {
 	rt     *rtnl.Conn
 	fw     *firewall.Firewall
 
+	janitor janitor
+
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
@@ -107,6 +109,7 @@ func Open(c Config) (*Driver, error) {
 		return nil, err
 	}
 	d := &Driver{config: c, ns: ns, own: c.Namespace == "", networks: map[string]*bridged{}}
+	d.janitor.ns, d.janitor.report = ns, c.Report
 	if d.rt, err = rtnl.Open(ns); err != nil {
 		return nil, errors.Join(err, ns.Close())
 	}
@@ -150,6 +153,7 @@ func (d *Driver) Close() error {
 		n.emu.Unlock()
 	}
 	d.work.Wait()
+	d.janitor.work.Wait()
 	return errors.Join(d.fw.Close(), d.rt.Close(), d.ns.Close())
 }
 

@@ -164,10 +164,9 @@ func (d *Driver) Disconnect(_ context.Context, e network.Endpoint) error {
 	if err := e.Check(); err != nil {
 		return err
 	}
-	remove := rtnl.DelLink(portName(e.ID))
 	b := d.network(e.Network)
 	if b == nil {
-		return d.rt.Do(remove)
+		return d.rt.Do(rtnl.DelLink(portName(e.ID)))
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -182,8 +181,8 @@ func (d *Driver) Disconnect(_ context.Context, e network.Endpoint) error {
 		closePorts(h.ports)
 	}
 	// The link goes before the rules that hold it.
-	err := errors.Join(d.rt.Do(remove), d.fw.RemoveEndpoint(context.Background(), b.endpointRules(&e)))
-	if err != nil {
+	d.removeLink(portName(e.ID), e.Sandbox)
+	if err := d.fw.RemoveEndpoint(context.Background(), b.endpointRules(&e)); err != nil {
 		return fmt.Errorf("endpoint %q: %w", e.ID, err)
 	}
 	b.emu.Lock()

@@ -196,8 +196,22 @@ func TestAnswers(t *testing.T) {
 func TestPrograms(t *testing.T) {
 	r := newRig(t, nil)
 	r.open(Config{})
-	r.sandbox.Serve("busybox nc -u -l -p 53")
-	r.sandbox.Serve("busybox nc -l -p 53")
+	own := func() error {
+		udp, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 53})
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { udp.Close() })
+		tcp, err := net.Listen("tcp4", ":53")
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { tcp.Close() })
+		return nil
+	}
+	if err := r.sandbox.NS.Do(own); err != nil {
+		t.Fatalf("port 53 isn't the sandbox's: %v", err)
+	}
 	out := r.sandbox.Run("busybox nslookup web 127.0.0.11")
 	if !strings.Contains(out, "10.0.0.3") || !strings.Contains(out, "fd00::3") {
 		t.Error(out)

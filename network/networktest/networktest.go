@@ -65,6 +65,7 @@ func Run(t *testing.T, setup Setup) {
 			s.d = s.Open(t, s.host)
 			t.Cleanup(func() { s.d.Close() })
 			c.run(s)
+			s.again() // what a driver does in the background is done when it is closed
 			if after := s.host.Snapshot(); after != before && !t.Failed() {
 				t.Errorf("left on the host:\n%s\n\nbefore:\n%s", after, before)
 			}

@@ -51,6 +51,8 @@ type Link struct {
 	MAC    net.HardwareAddr
 	Master int
 	Up     bool
+	// Group is a number by which interfaces can be removed together; 0 is none.
+	Group uint32
 	// Parent is the interface that a macvlan is on.
 	Parent int
 	// Namespace is the descriptor of where it is made, 0 for the socket's.
@@ -107,6 +109,9 @@ func (l *Link) body() []byte {
 	if l.Master > 0 {
 		b = number(b, unix.IFLA_MASTER, uint32(l.Master))
 	}
+	if l.Group > 0 {
+		b = number(b, unix.IFLA_GROUP, l.Group)
+	}
 	if l.Parent > 0 {
 		b = number(b, unix.IFLA_LINK, uint32(l.Parent))
 	}
@@ -153,6 +158,12 @@ func SetLink(l Link) Message {
 func DelLink(name string) Message {
 	l := Link{Name: name}
 	return Message{what: "remove " + name, kind: unix.RTM_DELLINK, body: l.body(), fine: []unix.Errno{unix.ENODEV}}
+}
+
+// DelGroup removes all interfaces of a group, for the price of one.
+func DelGroup(group uint32) Message {
+	l := Link{Group: group}
+	return Message{what: "remove group", kind: unix.RTM_DELLINK, body: l.body()}
 }
 
 // NewAddress gives an interface an address. IPv6 addresses can be used at once,
