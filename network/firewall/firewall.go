@@ -217,38 +217,40 @@ func (f *Firewall) change(ctx context.Context, add, remove []item) error {
 	if len(add)+len(remove) == 0 && f.present {
 		return nil
 	}
-	before := f.wished.clone()
-	f.wished.add(add)
+	old := f.wished.pick(add, remove)
 	f.wished.remove(remove)
-	err := f.carryOut(ctx, before, add, remove)
+	f.wished.add(add)
+	err := f.carryOut(ctx, old, add)
 	if err != nil {
-		f.wished = before
+		f.wished.remove(add)
+		f.wished.add(old)
 	}
 	return err
 }
 
-func (c contents) clone() contents {
-	out := make(contents, len(c))
-	for name, set := range c {
-		out[name] = maps.Clone(set)
+// pick finds what is wished where changes are to be.
+func (c contents) pick(changes ...[]item) []item {
+	var out []item
+	for _, list := range changes {
+		for _, i := range list {
+			if e, ok := c[i.set][i.key()]; ok {
+				out = append(out, item{i.set, e})
+			}
+		}
 	}
 	return out
 }
 
-func (f *Firewall) carryOut(ctx context.Context, before contents, add, remove []item) error {
+// carryOut changes the tables. Old elements go first: one can't be changed, only
+// replaced.
+func (f *Firewall) carryOut(ctx context.Context, old, add []item) error {
 	switch {
 	case f.wished.empty():
 		return f.remove()
 	case !f.present:
 		return f.setAll(ctx)
 	}
-	// An element can't be changed, only replaced.
-	for _, i := range add {
-		if old, ok := before[i.set][i.key()]; ok {
-			f.conn.SetDeleteElements(f.layout.sets[i.set], []nftables.SetElement{old})
-		}
-	}
-	if err := errors.Join(f.elements(remove, f.conn.SetDeleteElements), f.elements(add, f.conn.SetAddElements)); err != nil {
+	if err := errors.Join(f.elements(old, f.conn.SetDeleteElements), f.elements(add, f.conn.SetAddElements)); err != nil {
 		return err
 	}
 	err := f.conn.Flush()

@@ -187,3 +187,30 @@ func TestRefusals(t *testing.T) {
 		t.Error(have)
 	}
 }
+
+// TestReplaced: a port that leads elsewhere replaces the one before, and an error
+// changes nothing.
+func TestReplaced(t *testing.T) {
+	p := networktest.NewPlace(t)
+	f, ctx := open(t, p), context.Background()
+	ok(t, f.SetNetwork(ctx, home))
+	ok(t, f.SetEndpoint(ctx, one))
+	moved := one
+	moved.Published = []firewall.Published{{network.TCP, netip.IPv4Unspecified(), 8080, netip.MustParseAddrPort("10.0.0.2:81")}}
+	ok(t, f.SetEndpoint(ctx, moved))
+	want := p.Run("nft list ruleset")
+	if !strings.Contains(want, "tcp . 8080 : 10.0.0.2 . 81") || strings.Contains(want, ": 10.0.0.2 . 80") {
+		t.Fatal(want)
+	}
+	bad := one
+	bad.Published = []firewall.Published{{"odd", netip.IPv4Unspecified(), 8080, netip.MustParseAddrPort("10.0.0.2:80")}}
+	if err := f.SetEndpoint(ctx, bad); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		t.Error(err)
+	}
+	if again, err := f.Reconcile(ctx); again || err != nil {
+		t.Error(again, err)
+	}
+	if have := p.Run("nft list ruleset"); have != want {
+		t.Error(have)
+	}
+}
