@@ -2,7 +2,6 @@ package bridge_test
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -176,38 +175,5 @@ func TestDynamicPorts(t *testing.T) {
 	}
 	if now := w.host.Run("nft list ruleset; ip -o link | wc -l"); now != rules {
 		t.Errorf("the conflict left something:\n%s", now)
-	}
-}
-
-// TestDatagrams: UDP by translation, by the proxy and over IPv6 to a sandbox without.
-func TestDatagrams(t *testing.T) {
-	w := newWorld(t)
-	w.d = open(t, w.host)
-	defer w.d.Close()
-	n := networks()["b"]
-	w.ok(w.d.Create(t.Context(), n))
-	p := networktest.NewPlace(t)
-	e := networktest.EndpointOf(n, 1, p)
-	e.Ports = []network.Port{{Protocol: network.UDP, Container: 7, Host: 7007}}
-	_, err := w.d.Connect(t.Context(), e)
-	w.ok(err)
-	var echo *net.UDPConn
-	w.ok(p.NS.Do(func() (err error) { echo, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 7}); return err }))
-	defer echo.Close()
-	go func() {
-		buf := make([]byte, 2000)
-		for {
-			n, from, err := echo.ReadFromUDPAddrPort(buf)
-			if err != nil {
-				return
-			}
-			_, _ = echo.WriteToUDPAddrPort(buf[:n], from)
-		}
-	}()
-	for _, c := range [][2]string{{"out", "192.0.2.1"}, {"out", "fd00:2::1"}, {"host", "127.0.0.1"}, {"host", "::1"}} {
-		out, err := w.places[c[0]].Try("exec bash -c 'exec 3<>/dev/udp/" + c[1] + "/7007; echo hello >&3; timeout 3 head -n1 <&3'")
-		if !strings.Contains(out, "hello") {
-			t.Errorf("%s to %s: %q %v", c[0], c[1], out, err)
-		}
 	}
 }

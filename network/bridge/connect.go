@@ -79,6 +79,11 @@ func (d *Driver) connect(ctx context.Context, b *bridged, e network.Endpoint) (*
 		closePorts(h.ports)
 		return nil, errors.Join(err, d.rt.Do(rtnl.DelLink(rules.Port)), d.fw.RemoveEndpoint(context.Background(), rules))
 	}
+	// A flow that isn't forgotten goes by the proxy: worse, and no reason to fail.
+	if err := d.forget(&h.Endpoint, false); err != nil {
+		d.config.Report(err)
+	}
+	drain(h.ports)
 	d.serve(b, h)
 	return h, nil
 }
@@ -184,6 +189,9 @@ func (d *Driver) Disconnect(_ context.Context, e network.Endpoint) error {
 	d.removeLink(portName(e.ID), e.Sandbox)
 	if err := d.fw.RemoveEndpoint(context.Background(), b.endpointRules(&e)); err != nil {
 		return fmt.Errorf("endpoint %q: %w", e.ID, err)
+	}
+	if err := d.forget(&e, true); err != nil {
+		d.config.Report(err)
 	}
 	b.emu.Lock()
 	delete(b.endpoints, e.ID)

@@ -140,12 +140,12 @@ func (d *Driver) sweep(recorded map[string]bool) error {
 	if err := d.rt.Do(remove...); err != nil {
 		return err
 	}
-	d.forget(recorded)
+	d.drop(recorded)
 	return nil
 }
 
-// forget drops what this daemon knows and the records don't.
-func (d *Driver) forget(recorded map[string]bool) {
+// drop drops what this daemon knows and the records don't.
+func (d *Driver) drop(recorded map[string]bool) {
 	d.mu.Lock()
 	networks := maps.Clone(d.networks)
 	maps.DeleteFunc(d.networks, func(id string, _ *bridged) bool { return !recorded[d.alias(id)] })
