@@ -85,10 +85,10 @@ func (d *Driver) removeLink(name, sandbox string) {
 		return
 	}
 	ns.Close()
-	for range 2000 { // a second: the janitor reports what it can't do
+	for range 5000 { // a second: the janitor reports what it can't do
 		if _, err := d.rt.Link(name); errdefs.IsNotFound(err) {
 			return
 		}
-		time.Sleep(500 * time.Microsecond)
+		time.Sleep(200 * time.Microsecond)
 	}
 }
