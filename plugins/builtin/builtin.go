@@ -21,6 +21,7 @@ func Register(r *plugins.Registry, d *Daemon) {
 	unpacker(r)
 	puller(r)
 	transfers(r)
+	networks(r)
 	tasks(r, d)
 	services(r)
 	introspection(r, d)

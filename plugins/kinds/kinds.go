@@ -6,6 +6,7 @@ import (
 	"github.com/orlop/orlop/content"
 	"github.com/orlop/orlop/core/sandbox"
 	"github.com/orlop/orlop/metadata"
+	"github.com/orlop/orlop/network"
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/services/activate"
 	"github.com/orlop/orlop/services/archive"
@@ -44,6 +45,7 @@ var (
 	Streaming         = plugins.NewKind[*streaming.Manager]("io.containerd.streaming.v1", plugins.Describe("keeps streams that clients open beside calls"))
 	Runtime           = plugins.NewKind[*manager.Manager]("io.containerd.runtime.v2", plugins.Describe("runs containers in shims"))
 	SandboxController = plugins.NewKind[sandbox.Controller]("io.containerd.sandbox.controller.v1", plugins.Describe("makes sandboxes real"), plugins.Prefer("shim"))
+	Network           = plugins.NewKind[network.Driver]("io.orlop.network.v1", plugins.Describe("connects containers"), plugins.Prefer("bridge"))
 	MountManager      = plugins.NewKind[*activate.Manager]("io.containerd.mount-manager.v1", plugins.Describe("makes mounts that need more than mount(2)"))
 	Service           = plugins.NewKind[grpc.Service]("io.containerd.grpc.v1", plugins.Describe("serves one API"))
 	Own               = plugins.NewKind[grpc.Service]("io.orlop.grpc.v1", plugins.Describe("serves an API of Orlop's own"))
