@@ -11,6 +11,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/orlop/orlop/runtime"
+	"github.com/orlop/orlop/runtime/cgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -87,6 +88,53 @@ func TestMakerDies(t *testing.T) {
 			t.Error(err)
 		}
 		os.Remove(filepath.Join(bundle, "rootfs/tmp/go"))
+	}
+}
+
+// TestMakerDiesInAHook kills the maker while the new process waits for its word: the
+// process ends as well, and what is left can be discarded.
+func TestMakerDiesInAHook(t *testing.T) {
+	r, bundle := openRuntime(t), newBundle(t)
+	s := newSpec("sleep", "600")
+	s.Linux.CgroupsPath = "/orlop-test/" + testID(t)
+	s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "kill -9 $PPID"}}}}
+	j, _ := json.Marshal(s)
+	os.WriteFile(filepath.Join(bundle, "config.json"), j, 0o600)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), makerEnv+"="+filepath.Dir(r.StateDir("x")), "BUNDLE="+bundle)
+	if out, err := cmd.CombinedOutput(); err == nil || cmd.ProcessState.Exited() {
+		t.Fatalf("the maker did not die: %s", out)
+	}
+	host, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := host.Create(s.Linux.CgroupsPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Delete()
+	var pids []int
+	for range 500 {
+		if pids, err = g.Processes(); err != nil || len(pids) == 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil || len(pids) > 0 {
+		t.Errorf("the new process waits for ever: %v %v", pids, err)
+		g.KillAll()
+	}
+	r, err = runtime.Open(filepath.Dir(r.StateDir("x")), runtime.Options{}) // by files, as the maker
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Discard(t.Context(), "made-created", s.Linux.CgroupsPath); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(r.StateDir("made-created")); err == nil || host.Exists(s.Linux.CgroupsPath) {
+		t.Error("something is left")
 	}
 }
 

@@ -273,6 +273,8 @@ func (cr *creation) write(g *program, child *child) (table.Clone, table.Ref, err
 		}
 	}
 	first := b.t.Next()
+	// A copy of our end would keep the child from seeing ours close when we die.
+	b.t.Add("close the parent's end", unix.SYS_CLOSE, child.sock)
 	if err := b.addStart(join); err != nil {
 		return clone, 0, err
 	}
