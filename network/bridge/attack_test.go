@@ -31,7 +31,7 @@ ip route add 127.0.0.1 via 192.0.2.1 src 192.0.2.9`)
 	if w.reaches("out", "lo:90", 0) != "yes" {
 		t.Fatal("the attack doesn't arrive: this test shows nothing")
 	}
-	if w.reaches("out", "lo:8101", 0) != "no" {
+	if w.asks("out", "lo:8101", 0, "no") != "no" {
 		t.Error("a port published on 127.0.0.1 was reached from outside")
 	}
 	if w.reaches("host", "lo:8101", 0) != "yes" {

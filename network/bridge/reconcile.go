@@ -85,6 +85,9 @@ func (d *Driver) takeOver(ctx context.Context, e network.Endpoint) error {
 		return fmt.Errorf("endpoint %q: network %q: %w", e.ID, e.Network, errdefs.ErrNotFound)
 	}
 	link, err := d.rt.Link(portName(e.ID))
+	if err == nil {
+		err = d.mend(b, &e)
+	}
 	if errdefs.IsNotFound(err) {
 		return d.again(ctx, b, e)
 	}
@@ -112,6 +115,30 @@ func (d *Driver) takeOver(ctx context.Context, e network.Endpoint) error {
 	return err
 }
 
+// mend does in the sandbox what a crash left undone. It returns ErrNotFound if there
+// is no interface.
+func (d *Driver) mend(b *bridged, e *network.Endpoint) error {
+	sandbox, err := namespace.Open(e.Sandbox)
+	if err != nil {
+		return err
+	}
+	defer sandbox.Close()
+	rt, err := rtnl.Open(sandbox)
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
+	link, err := rt.Link(e.Interface)
+	if err != nil {
+		return err
+	}
+	messages := b.inside(e, link.Index)
+	for i := range messages {
+		messages[i] = messages[i].Unless(errExists)
+	}
+	return rt.Do(messages...)
+}
+
 // again connects an endpoint of which the record is all that is left.
 func (d *Driver) again(ctx context.Context, b *bridged, e network.Endpoint) error {
 	b.emu.Lock()
@@ -120,6 +147,10 @@ func (d *Driver) again(ctx context.Context, b *bridged, e network.Endpoint) erro
 	b.emu.Unlock()
 	if h != nil {
 		closePorts(h.ports)
+	}
+	// Its end on the host may be there without the other.
+	if err := d.rt.Do(rtnl.DelLink(portName(e.ID))); err != nil {
+		return err
 	}
 	_, err := d.Connect(ctx, e)
 	return err

@@ -66,7 +66,7 @@ nft 'add chain inet others forward { type filter hook forward priority filter + 
 nft add rule inet others forward meta mark and 0x2000 == 0x2000 accept`)
 		for _, c := range [][2]string{{"a1", "out:80"}, {"out", "host:8001"}} {
 			// Over IPv6: over IPv4 too, but it waits for another two seconds.
-			if have := w.reaches(c[0], c[1], 1); have != want {
+			if have := w.asks(c[0], c[1], 1, want); have != want {
 				t.Errorf("mark %#x: %s to %s: %s, want %s", mark, c[0], c[1], have, want)
 			}
 		}

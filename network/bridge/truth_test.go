@@ -204,7 +204,7 @@ func (w *world) serve(name string, port int) {
 func (w *world) check() {
 	w.Helper()
 	var work sync.WaitGroup
-	places := make(chan struct{}, 24)
+	places := make(chan struct{}, 64)
 	for line := range strings.Lines(truth) {
 		f := strings.Fields(line)
 		if len(f) < 4 {
@@ -217,7 +217,7 @@ func (w *world) check() {
 			work.Go(func() {
 				places <- struct{}{}
 				defer func() { <-places }()
-				if have := w.reaches(f[0], f[1], i); have != want {
+				if have := w.asks(f[0], f[1], i, want); have != want {
 					w.Errorf("%s to %s over IPv%d: %s, want %s", f[0], f[1], 4+2*i, have, want)
 				}
 			})
@@ -226,7 +226,13 @@ func (w *world) check() {
 	work.Wait()
 }
 
-func (w *world) reaches(from, to string, family int) string {
+// reaches asks for an answer that is expected to be either.
+func (w *world) reaches(from, to string, family int) string { return w.asks(from, to, family, "") }
+
+// asks asks one question. It waits long where something is to come, and briefly where
+// nothing is.
+func (w *world) asks(from, to string, family int, want string) string {
+	wait := map[string]int{"yes": 10, "no": 1, "": 3}[want]
 	name, port, _ := strings.Cut(to, ":")
 	a := w.address[name][family]
 	if !a.IsValid() {
@@ -236,7 +242,7 @@ func (w *world) reaches(from, to string, family int) string {
 	if a.Is6() {
 		host = "[" + host + "]"
 	}
-	out, err := w.places[from].Try(fmt.Sprintf("timeout 2 busybox wget -q -O - http://%s:%s/ 2>/dev/null", host, port))
+	out, err := w.places[from].Try(fmt.Sprintf("timeout %d busybox wget -q -O - http://%s:%s/ 2>/dev/null", wait, host, port))
 	if err != nil || out == "" {
 		return "no"
 	}

@@ -311,12 +311,23 @@ func (d *Driver) takeOver(ctx context.Context, e network.Endpoint) error {
 		return err
 	}
 	defer rt.Close()
-	if _, err := rt.Link(e.Interface); err != nil {
+	link, err := rt.Link(e.Interface)
+	if err != nil {
 		_, err = d.Connect(ctx, e)
 		return err
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.endpoints[e.ID] = e
-	return nil
+	n, known := d.networks[e.Network]
+	if known {
+		d.endpoints[e.ID] = e
+	}
+	d.mu.Unlock()
+	if !known {
+		return fmt.Errorf("endpoint %q: network %q: %w", e.ID, e.Network, errdefs.ErrNotFound)
+	}
+	messages := inside(&n, &e, link.Index)
+	for i := range messages { // a crash may have left some undone
+		messages[i] = messages[i].Unless(unix.EEXIST)
+	}
+	return rt.Do(messages...)
 }

@@ -252,7 +252,14 @@ func (s *suite) takeOver() {
 	if now := a.Run("cat /sys/class/net/eth0/ifindex 2>/dev/null; ip -o link show eth0"); now != index {
 		s.Errorf("the interface was made again: %s, %s", index, now)
 	}
+	// A crash in the middle of Connect leaves an interface without an address.
+	a.Run("ip addr flush dev eth0; ip link set eth0 down")
+	s.again()
+	s.ok(s.d.Reconcile(s.ctx, state))
 	a.Run("busybox ping -c1 -W3 " + y.Address(false).String())
+	if v4 := a.Run("ip route"); !strings.Contains(v4, "default via") {
+		s.Errorf("no default route: %s", v4)
+	}
 	if err := s.d.Remove(s.ctx, s.Network.ID); !errdefs.IsFailedPrecondition(err) {
 		s.Errorf("removed under an endpoint: %v", err)
 	}
