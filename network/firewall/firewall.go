@@ -277,11 +277,48 @@ func (f *Firewall) elements(items []item, queue func(*nftables.Set, []nftables.S
 	return nil
 }
 
-// setAll sets tables, chains, rules and elements in one transaction.
+// setAll sets tables, chains, rules and elements in one transaction. Tables that an
+// older version has laid out otherwise are made anew in it, unless that would lose
+// the administrator's rules.
 func (f *Firewall) setAll(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	err := f.queueAll()
+	if err == nil {
+		err = f.conn.Flush()
+	}
+	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EBUSY) {
+		err = f.anew(err)
+	}
+	if err != nil {
+		return wrap(err)
+	}
+	f.present = true
+	return nil
+}
+
+// anew removes the tables and sets everything, in one transaction.
+func (f *Firewall) anew(why error) error {
+	rules, err := f.userRules()
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	if len(rules) > 0 {
+		return fmt.Errorf("tables %q aren't as this version lays them out, and chain %s holds rules; save and delete them: %w",
+			f.config.Table, UserChain, why)
+	}
+	for _, t := range []*nftables.Table{f.layout.inet, f.layout.bridge} {
+		f.conn.AddTable(t) // or there would be nothing to delete
+		f.conn.DelTable(t)
+	}
+	if err := f.queueAll(); err != nil {
+		return err
+	}
+	return f.conn.Flush()
+}
+
+func (f *Firewall) queueAll() error {
 	if err := f.layout.queue(f.conn); err != nil {
 		return err
 	}
@@ -291,22 +328,24 @@ func (f *Firewall) setAll(ctx context.Context) error {
 			all = append(all, item{name, e})
 		}
 	}
-	if err := f.elements(all, f.conn.SetAddElements); err != nil {
-		return err
+	return f.elements(all, f.conn.SetAddElements)
+}
+
+// userRules are the administrator's.
+func (f *Firewall) userRules() ([]*nftables.Rule, error) {
+	rules, err := f.conn.GetRules(f.layout.inet, &nftables.Chain{Name: UserChain, Table: f.layout.inet})
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
 	}
-	if err := f.conn.Flush(); err != nil {
-		return wrap(err)
-	}
-	f.present = true
-	return nil
+	return rules, err
 }
 
 // remove removes the tables. Rules of the administrator keep theirs.
 func (f *Firewall) remove() error {
 	f.present = false
 	f.wished = contents{}
-	rules, err := f.conn.GetRules(f.layout.inet, &nftables.Chain{Name: UserChain, Table: f.layout.inet})
-	if err != nil && !errors.Is(err, unix.ENOENT) {
+	rules, err := f.userRules()
+	if err != nil {
 		return wrap(err)
 	}
 	if len(rules) > 0 {
@@ -368,7 +407,7 @@ func wrap(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT):
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT):
 		return fmt.Errorf("nftables: the kernel lacks a part: %w: %w", err, errdefs.ErrNotImplemented)
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("nftables: %w: %w", err, errdefs.ErrPermissionDenied)

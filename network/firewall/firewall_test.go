@@ -214,3 +214,29 @@ func TestReplaced(t *testing.T) {
 		t.Error(have)
 	}
 }
+
+// TestOlderLayout: tables of another version are made anew, but not over the
+// administrator's rules.
+func TestOlderLayout(t *testing.T) {
+	p := networktest.NewPlace(t)
+	f, ctx := open(t, p), context.Background()
+	ok(t, f.SetNetwork(ctx, home))
+	want := p.Run("nft list ruleset")
+	old := `nft flush ruleset
+nft add table inet orlop
+nft 'add set inet orlop bridges { type ipv4_addr; }'
+nft 'add chain inet orlop forward { type filter hook forward priority 5; }'`
+	p.Run(old)
+	g := open(t, p)
+	ok(t, g.Replace(ctx, []firewall.Network{home}, nil))
+	if have := p.Run("nft list ruleset"); have != want {
+		t.Errorf("%s", have)
+	}
+	p.Run(old + "; nft add chain inet orlop orlop-user; nft add rule inet orlop orlop-user tcp dport 23 drop")
+	if err := g.Replace(ctx, []firewall.Network{home}, nil); err == nil || !strings.Contains(err.Error(), "orlop-user") {
+		t.Errorf("the administrator's rules: %v", err)
+	}
+	if have := p.Run("nft list ruleset"); !strings.Contains(have, "tcp dport 23 drop") {
+		t.Errorf("they are gone: %s", have)
+	}
+}
