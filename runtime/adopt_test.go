@@ -101,6 +101,7 @@ func TestMakerDiesInAHook(t *testing.T) {
 	j, _ := json.Marshal(s)
 	os.WriteFile(filepath.Join(bundle, "config.json"), j, 0o600)
 	cmd := exec.Command("/proc/self/exe")
+	cmd.WaitDelay = 5 * time.Second // a child that goes on holds its output open
 	cmd.Env = append(os.Environ(), makerEnv+"="+filepath.Dir(r.StateDir("x")), "BUNDLE="+bundle)
 	if out, err := cmd.CombinedOutput(); err == nil || cmd.ProcessState.Exited() {
 		t.Fatalf("the maker did not die: %s", out)
