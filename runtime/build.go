@@ -276,11 +276,10 @@ func (b *build) becomeRoot() {
 	t.Add("become user 0", unix.SYS_SETRESUID, 0, 0, 0)
 }
 
-// innerArgs is struct clone_args.
+// innerArgs is struct clone_args; what stays zero has no name.
 type innerArgs struct {
-	flags, pidfd, childTID, parentTID, exitSignal uint64
-	stack, stackSize, tls, setTID, setTIDSize     uint64
-	cgroup                                        uint64
+	flags, _, _, parentTID uint64
+	_                      [7]uint64
 }
 
 // cloneInner clones once more, so that new namespaces belong to the user

@@ -17,7 +17,6 @@ type child struct {
 	plan   *plan
 	sock   int // our end
 	far    int // the child's end, ours to close
-	farFD  int // its number in the child
 	shared bool
 	pid    func() int
 

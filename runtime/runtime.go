@@ -118,7 +118,7 @@ func (r *Runtime) warn(id string, list []string) {
 }
 
 // ErrID says that a container id is not acceptable.
-var ErrID = errors.New("container id must be letters, digits, _ + - and .")
+var ErrID = errors.New(`container id may have letters, digits, "_", "+", "-" and "." only`)
 
 // maxID is the longest id, which also is a file name.
 const maxID = 255
