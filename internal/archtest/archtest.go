@@ -58,7 +58,8 @@ var (
 	system = []string{"golang.org/x/sys", "github.com/moby/sys"}
 	wire   = []string{"github.com/containerd/containerd/api", "google.golang.org/grpc", "google.golang.org/protobuf",
 		"github.com/containerd/ttrpc", "github.com/containerd/typeurl/v2", "github.com/containerd/errdefs", "google.golang.org/genproto/googleapis/rpc"}
-	pack = []string{"github.com/klauspost/compress", "github.com/erofs/go-erofs"}
+	dockerAPI = []string{"github.com/moby/moby/api", "github.com/moby/docker-image-spec", "github.com/docker/go-units"}
+	pack      = []string{"github.com/klauspost/compress", "github.com/erofs/go-erofs"}
 )
 
 func join(list []string, more ...string) []string { return append(slices.Clone(list), more...) }
@@ -95,7 +96,13 @@ var rooms = []room{
 	// What shims tell of cgroups are messages of containerd's cgroups module.
 	{dir: "services/grpc/observe", ours: []string{"core"}, theirs: slices.Concat(vocab, logs, wire, []string{"go.opentelemetry.io",
 		"github.com/prometheus/client_golang", "github.com/containerd/cgroups/v3/cgroup1/stats", "github.com/containerd/cgroups/v3/cgroup2/stats"})},
-	{dir: "services/docker", ours: []string{"core", "services", "internal"}, theirs: vocab},
+	// Containers' configs are Docker's types, which are plain data, kept as they came; tasks are
+	// reached by their manager, in the messages of the task port.
+	{dir: "services/engine", ours: join(ports, "core", "services", "internal", "shims/manager"), theirs: slices.Concat(vocab, logs, system, dockerAPI,
+		[]string{"github.com/containerd/containerd/api", "google.golang.org/protobuf", "golang.org/x/sync",
+			"github.com/containerd/cgroups/v3/cgroup1/stats", "github.com/containerd/cgroups/v3/cgroup2/stats"})},
+	// The types of the API are Docker's own module of types, without its daemon or client.
+	{dir: "services/docker", ours: []string{"core", "services", "internal"}, theirs: slices.Concat(vocab, logs, dockerAPI)},
 	{dir: "services/cri", ours: []string{"core", "services", "internal"}, theirs: join(slices.Concat(vocab, wire), "k8s.io/cri-api")},
 	{dir: "services/registry", ours: join(ports, "core", "services", "internal"), theirs: vocab},
 	{dir: "plugins", ours: []string{"plugins", "internal"}, theirs: []string{"github.com/pelletier/go-toml/v2"}},

@@ -24,11 +24,13 @@ func Register(r *plugins.Registry, d *Daemon) {
 	networks(r)
 	tasks(r, d)
 	services(r)
+	containerEngine(r)
 	introspection(r, d)
 	activation(r)
 	admin(r, d)
 	observing(r)
 	doorGRPC(r, d)
 	doorTTRPC(r, d)
+	doorDocker(r, d)
 	settings(r)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/orlop/orlop/services/activate"
 	"github.com/orlop/orlop/services/archive"
 	"github.com/orlop/orlop/services/collect"
+	"github.com/orlop/orlop/services/engine"
 	"github.com/orlop/orlop/services/events"
 	"github.com/orlop/orlop/services/grpc"
 	"github.com/orlop/orlop/services/grpc/observe"
@@ -46,6 +47,7 @@ var (
 	Runtime           = plugins.NewKind[*manager.Manager]("io.containerd.runtime.v2", plugins.Describe("runs containers in shims"))
 	SandboxController = plugins.NewKind[sandbox.Controller]("io.containerd.sandbox.controller.v1", plugins.Describe("makes sandboxes real"), plugins.Prefer("shim"))
 	Network           = plugins.NewKind[network.Driver]("io.orlop.network.v1", plugins.Describe("connects containers"), plugins.Prefer("bridge"))
+	Engine            = plugins.NewKind[*engine.Engine]("io.orlop.engine.v1", plugins.Describe("makes and runs containers for the Docker API"))
 	MountManager      = plugins.NewKind[*activate.Manager]("io.containerd.mount-manager.v1", plugins.Describe("makes mounts that need more than mount(2)"))
 	Service           = plugins.NewKind[grpc.Service]("io.containerd.grpc.v1", plugins.Describe("serves one API"))
 	Own               = plugins.NewKind[grpc.Service]("io.orlop.grpc.v1", plugins.Describe("serves an API of Orlop's own"))

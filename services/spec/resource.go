@@ -18,6 +18,12 @@ import (
 // default.
 const cpuPeriod = 100_000
 
+// Bounds of quotas and periods, in microseconds, the kernel's.
+const (
+	minQuota  = 1000
+	maxPeriod = 1_000_000
+)
+
 // minMemory is the least memory limit: below it no process can start.
 const minMemory = 512 << 10
 
@@ -32,6 +38,10 @@ type Resources struct {
 	MemoryReservation int64
 	// CPUs is the number of processors it may use; it can be a fraction.
 	CPUs float64
+	// CPUQuota is how many microseconds of processors it may use in each CPUPeriod,
+	// instead of CPUs; -1 is unbounded, and a period of 0 the kernel's default.
+	CPUQuota  int64
+	CPUPeriod uint64
 	// CPUShares is its weight among others, 1024 being normal.
 	CPUShares uint64
 	// CpusetCPUs and CpusetMems pin it to processors and nodes, such as "0-3".
@@ -59,6 +69,9 @@ func (r *Resources) validate() error {
 	check(r.MemorySwap > 0 && r.MemorySwap < r.Memory, "limit of memory and swap %d is below that of memory, %d", r.MemorySwap, r.Memory)
 	check(r.MemoryReservation < 0 || r.Memory > 0 && r.MemoryReservation > r.Memory, "memory reservation %d is above the limit", r.MemoryReservation)
 	check(r.CPUs < 0 || r.CPUs > 0 && r.CPUs < 0.01 || r.CPUs > 1<<20 || r.CPUs != r.CPUs, "number of processors %v is out of range", r.CPUs)
+	check(r.CPUs != 0 && (r.CPUQuota != 0 || r.CPUPeriod != 0), "a number of processors and a quota or period are given at once")
+	check(r.CPUQuota < -1 || r.CPUQuota > 0 && r.CPUQuota < minQuota, "processor quota %d is below %d microseconds", r.CPUQuota, minQuota)
+	check(r.CPUPeriod > 0 && (r.CPUPeriod < minQuota || r.CPUPeriod > maxPeriod), "processor period %d is not between %d and %d microseconds", r.CPUPeriod, minQuota, maxPeriod)
 	check(r.PidsLimit < -1, "limit of processes %d is below -1", r.PidsLimit)
 	check(r.BlkioWeight != 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000), "I/O weight %d is not between 10 and 1000", r.BlkioWeight)
 	for key := range r.Unified {
@@ -72,8 +85,11 @@ func (r *Resources) spec() *specs.LinuxResources {
 	if r.Memory != 0 || r.MemorySwap != 0 || r.MemoryReservation != 0 {
 		out.Memory = &specs.LinuxMemory{Limit: some(r.Memory), Swap: some(r.MemorySwap), Reservation: some(r.MemoryReservation)}
 	}
-	if r.CPUs != 0 || r.CPUShares != 0 || r.CpusetCPUs != "" || r.CpusetMems != "" {
+	if r.CPUs != 0 || r.CPUQuota != 0 || r.CPUPeriod != 0 || r.CPUShares != 0 || r.CpusetCPUs != "" || r.CpusetMems != "" {
 		out.CPU = &specs.LinuxCPU{Shares: some(r.CPUShares), Cpus: r.CpusetCPUs, Mems: r.CpusetMems}
+	}
+	if r.CPUQuota != 0 || r.CPUPeriod != 0 {
+		out.CPU.Quota, out.CPU.Period = some(r.CPUQuota), some(r.CPUPeriod)
 	}
 	if r.CPUs != 0 {
 		out.CPU.Quota, out.CPU.Period = some(int64(r.CPUs*cpuPeriod)), some(uint64(cpuPeriod))

@@ -1,0 +1,14 @@
+package docker
+
+// The versions in which answers changed their form. Inside, all have the newest.
+const (
+	// multiplexedType is when streams in frames got a media type of their own.
+	multiplexedType version = 42
+	// plainEvents is when events lost their first fields: status, id and from.
+	plainEvents version = 52
+	// plainNetwork is when the address of the first network was left out beside those
+	// of all networks.
+	plainNetwork version = 52
+	// newDiskUsage is when disk usage got one part for each kind of thing.
+	newDiskUsage version = 52
+)

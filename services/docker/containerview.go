@@ -1,0 +1,150 @@
+package docker
+
+import (
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
+
+	"github.com/orlop/orlop/services/engine"
+)
+
+func humanDuration(d time.Duration) string { return units.HumanDuration(max(d, 0)) }
+
+// command is what a container runs, in two parts.
+func command(v engine.View) (path string, args []string) {
+	all := append(append([]string{}, v.Config.Entrypoint...), v.Config.Cmd...)
+	if len(all) == 0 {
+		return "", []string{}
+	}
+	return all[0], all[1:]
+}
+
+func encodeContainer(v engine.View) api.Summary {
+	path, args := command(v)
+	sum := api.Summary{
+		ID: v.ID, Names: []string{"/" + v.Name}, Image: v.Config.Image, ImageID: v.ImageID, Created: v.Created.Unix(),
+		Command: strings.Join(append([]string{path}, args...), " "), Ports: []api.PortSummary{}, Labels: v.Config.Labels,
+		State: api.ContainerState(v.State.Status()), Status: ago(v.State), Mounts: mountPoints(v),
+		NetworkSettings: &api.NetworkSettingsSummary{Networks: networks(v)},
+	}
+	sum.HostConfig.NetworkMode = string(v.HostConfig.NetworkMode)
+	sum.HostConfig.Annotations = v.HostConfig.Annotations
+	return sum
+}
+
+// stamp is a time as inspect shows it; one that never was is the year 1.
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+func encodeState(s engine.State) *api.State {
+	return &api.State{
+		Status: api.ContainerState(s.Status()), Running: s.Running, Paused: s.Paused, OOMKilled: s.OOMKilled, Pid: s.PID,
+		ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
+	}
+}
+
+func encodeInspect(v engine.View) api.InspectResponse {
+	path, args := command(v)
+	return api.InspectResponse{
+		ID: v.ID, Created: stamp(v.Created), Path: path, Args: args, State: encodeState(v.State), Image: v.ImageID, Name: "/" + v.Name,
+		ResolvConfPath: filepath.Join(v.Folder, "resolv.conf"), HostnamePath: filepath.Join(v.Folder, "hostname"),
+		HostsPath: filepath.Join(v.Folder, "hosts"), LogPath: v.LogPath, Driver: v.Snapshotter, Platform: "linux",
+		ExecIDs: v.ExecIDs, HostConfig: v.HostConfig, Config: v.Config, Mounts: mountPoints(v),
+		Storage:         &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: v.Snapshotter}}},
+		NetworkSettings: &api.NetworkSettings{Ports: network.PortMap{}, Networks: networks(v)},
+	}
+}
+
+// networks are never empty, but for a container that uses another's.
+func networks(v engine.View) map[string]*network.EndpointSettings {
+	if v.HostConfig.NetworkMode.IsContainer() {
+		return map[string]*network.EndpointSettings{}
+	}
+	return map[string]*network.EndpointSettings{v.HostConfig.NetworkMode.NetworkName(): {}}
+}
+
+func mountPoints(v engine.View) []api.MountPoint {
+	out := []api.MountPoint{}
+	for _, text := range v.HostConfig.Binds {
+		parts := strings.SplitN(text, ":", 3)
+		if len(parts) < 2 {
+			continue
+		}
+		p := api.MountPoint{Type: mount.TypeBind, Source: parts[0], Destination: parts[1], RW: true, Propagation: mount.PropagationRPrivate}
+		if len(parts) == 3 {
+			p.Mode = parts[2]
+			p.RW = !strings.Contains(","+parts[2]+",", ",ro,")
+		}
+		out = append(out, p)
+	}
+	for _, m := range v.HostConfig.Mounts {
+		p := api.MountPoint{Type: m.Type, Source: m.Source, Destination: m.Target, RW: !m.ReadOnly}
+		if m.Type == mount.TypeBind {
+			p.Propagation = mount.PropagationRPrivate
+			if m.BindOptions != nil && m.BindOptions.Propagation != "" {
+				p.Propagation = m.BindOptions.Propagation
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// legacyNetwork is what clients before [plainNetwork] look for beside the networks.
+type legacyNetwork struct {
+	*api.NetworkSettings
+	Bridge, EndpointID, Gateway, GlobalIPv6Address, IPAddress, IPv6Gateway, MacAddress, LinkLocalIPv6Address string
+	HairpinMode                                                                                              bool
+	GlobalIPv6PrefixLen, IPPrefixLen, LinkLocalIPv6PrefixLen                                                 int
+	SecondaryIPAddresses, SecondaryIPv6Addresses                                                             []string
+}
+
+type legacyInspect struct {
+	api.InspectResponse
+	NetworkSettings legacyNetwork
+}
+
+// forVersion is a container's description in the form of the client's version.
+func forVersion(r api.InspectResponse, v engine.View, version version) any {
+	if version >= plainNetwork {
+		return r
+	}
+	r.GraphDriver = &storage.DriverData{Name: v.Snapshotter, Data: map[string]string{}}
+	out := legacyInspect{InspectResponse: r, NetworkSettings: legacyNetwork{NetworkSettings: r.NetworkSettings}}
+	for _, n := range r.NetworkSettings.Networks {
+		if n.IPAddress.IsValid() {
+			out.NetworkSettings.IPAddress, out.NetworkSettings.IPPrefixLen = n.IPAddress.String(), n.IPPrefixLen
+			out.NetworkSettings.MacAddress = n.MacAddress.String()
+		}
+		if n.Gateway.IsValid() {
+			out.NetworkSettings.Gateway = n.Gateway.String()
+		}
+	}
+	return out
+}
+
+func encodeSample(v engine.View, s, before engine.Sample) api.StatsResponse {
+	out := api.StatsResponse{
+		ID: v.ID, Name: "/" + v.Name, OSType: "linux", Read: s.Time, PreRead: before.Time, CPUStats: encodeCPU(s), PreCPUStats: encodeCPU(before),
+		MemoryStats: api.MemoryStats{Usage: s.Memory, MaxUsage: s.MemoryMax, Limit: s.MemoryLimit, Failcnt: s.MemoryFailures, Stats: s.MemoryStats},
+		PidsStats:   api.PidsStats{Current: s.PIDs, Limit: s.PIDsLimit},
+	}
+	for _, io := range s.IO {
+		out.BlkioStats.IoServiceBytesRecursive = append(out.BlkioStats.IoServiceBytesRecursive,
+			api.BlkioStatEntry{Major: io.Major, Minor: io.Minor, Op: io.Op, Value: io.Bytes})
+	}
+	return out
+}
+
+func encodeCPU(s engine.Sample) api.CPUStats {
+	return api.CPUStats{
+		CPUUsage:    api.CPUUsage{TotalUsage: s.CPU, PercpuUsage: s.PerCPU, UsageInKernelmode: s.CPUKernel, UsageInUsermode: s.CPUUser},
+		SystemUsage: s.System, OnlineCPUs: s.OnlineCPUs,
+		ThrottlingData: api.ThrottlingData{Periods: s.Periods, ThrottledPeriods: s.Throttled, ThrottledTime: s.ThrottledTime},
+	}
+}

@@ -1,0 +1,64 @@
+package docker
+
+import (
+	"net/http"
+
+	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/system"
+
+	"github.com/orlop/orlop/services/engine"
+)
+
+// legacyUsage is disk usage before [newDiskUsage].
+type legacyUsage struct {
+	LayersSize int64
+	Images     []image.Summary
+	Containers []api.Summary
+	Volumes    []struct{}
+	BuildCache []struct{}
+}
+
+// diskUsage tells what images and containers take. Layers that several images share
+// count for each.
+func diskUsage(s *Server, c *call) error {
+	ctx := c.r.Context()
+	images, err := s.engine.ListImages(ctx, engine.Filters{})
+	if err != nil {
+		return err
+	}
+	all, err := s.engine.List(ctx, engine.ListOptions{All: true})
+	if err != nil {
+		return err
+	}
+	out := legacyUsage{Images: []image.Summary{}, Containers: []api.Summary{}, Volumes: []struct{}{}, BuildCache: []struct{}{}}
+	users := s.engine.ImageUsers()
+	img := image.DiskUsage{TotalCount: int64(len(images))}
+	for _, d := range images {
+		out.Images = append(out.Images, encodeSummary(d, users[d.ID]))
+		out.LayersSize += d.Size
+		if img.TotalSize += d.Size; users[d.ID] > 0 {
+			img.ActiveCount++
+		} else {
+			img.Reclaimable += d.Size
+		}
+	}
+	con := api.DiskUsage{TotalCount: int64(len(all))}
+	for _, v := range all {
+		sum := encodeContainer(v)
+		sum.SizeRw, sum.SizeRootFs = s.engine.Sizes(ctx, v)
+		out.Containers = append(out.Containers, sum)
+		if con.TotalSize += sum.SizeRw; v.State.Running {
+			con.ActiveCount++
+		} else {
+			con.Reclaimable += sum.SizeRw
+		}
+	}
+	if c.version < newDiskUsage {
+		return c.send(http.StatusOK, out)
+	}
+	if c.flag("verbose") {
+		img.Items, con.Items = out.Images, out.Containers
+	}
+	return c.send(http.StatusOK, system.DiskUsage{ImageUsage: &img, ContainerUsage: &con})
+}

@@ -1,0 +1,254 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	wire "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxPending bounds clients that wait for a container to start; the oldest
+	// makes room.
+	maxPending = 64
+	// maxFrame bounds a frame of a shim, in bytes.
+	maxFrame = 1 << 20
+	// joinWait bounds how long a shim may take to let a client in.
+	joinWait = 5 * time.Second
+)
+
+// Streams are what a client has attached. What is nil is not wanted.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// DetachKeys end it when they are read from In of a terminal; empty is
+	// ctrl-p,ctrl-q.
+	DetachKeys string
+}
+
+// Attachment is a client attached to a container, which may not run yet.
+type Attachment struct {
+	// TTY tells that there is one stream only.
+	TTY  bool
+	e    *Engine
+	c    *Container
+	once sync.Once
+
+	ready chan struct{} // closed when conn or err is set
+	conn  net.Conn      // to the shim
+	err   error
+}
+
+// Attach attaches to a container: what it prints from now on is not missed. One that
+// doesn't run is attached to at its start. The attachment must be closed.
+func (e *Engine) Attach(ctx context.Context, ref string) (*Attachment, error) {
+	c, err := e.lookup(ref)
+	if err != nil {
+		return nil, err
+	}
+	config, _ := c.config()
+	a := &Attachment{TTY: config.Tty, e: e, c: c, ready: make(chan struct{})}
+	c.mu.Lock()
+	s := c.rec.State
+	started := c.ended != nil
+	if s.Paused {
+		c.mu.Unlock()
+		return nil, conflict("container %s is paused, unpause the container before attach", ref)
+	}
+	if !started {
+		a.wait()
+	}
+	c.mu.Unlock()
+	if started {
+		a.join(ctx)
+		if a.err != nil {
+			return nil, a.err
+		}
+	}
+	e.tell(c, "attach")
+	return a, nil
+}
+
+// wait puts the attachment among those that wait for the start. Called with c.mu
+// held.
+func (a *Attachment) wait() {
+	c := a.c
+	if len(c.pending) >= maxPending {
+		oldest := c.pending[0]
+		c.pending = c.pending[1:]
+		go oldest.end(&Error{"too many clients wait for the container to start", unix.EAGAIN})
+	}
+	c.pending = append(c.pending, a)
+}
+
+// connect joins those who wait, before the process starts.
+func (e *Engine) connect(ctx context.Context, c *Container) {
+	c.mu.Lock()
+	pending := c.pending
+	c.pending = nil
+	c.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, a := range pending {
+		wg.Go(func() { a.join(ctx) })
+	}
+	wg.Wait()
+}
+
+// join connects to the shim, and returns when it has let the client in.
+func (a *Attachment) join(ctx context.Context) {
+	conn, err := a.dial(ctx)
+	if err != nil {
+		log.G(ctx).WithError(err).Warnf("attach to container %s", a.c.ID)
+		a.end(conflict("cannot attach to container %s: %v", short(a.c.ID), err))
+		return
+	}
+	a.once.Do(func() { a.conn = conn; close(a.ready); conn = nil })
+	if conn != nil {
+		conn.Close() // it was ended meanwhile
+	}
+}
+
+func (a *Attachment) dial(ctx context.Context) (net.Conn, error) {
+	d := net.Dialer{Timeout: joinWait}
+	conn, err := d.DialContext(ctx, "unix", a.e.attachSocket(a.c.ID))
+	if err != nil {
+		return nil, err
+	}
+	conn.SetReadDeadline(time.Now().Add(joinWait))
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("the shim does not let clients in: %w", err)
+	}
+	conn.SetReadDeadline(time.Time{})
+	return conn, nil
+}
+
+// end ends an attachment that is not connected.
+func (a *Attachment) end(why error) {
+	a.once.Do(func() { a.err = why; close(a.ready) })
+}
+
+// Close ends it.
+func (a *Attachment) Close() {
+	a.end(errUnchanged)
+	if a.conn != nil {
+		a.conn.Close()
+	}
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	for i, p := range a.c.pending {
+		if p == a {
+			a.c.pending = append(a.c.pending[:i:i], a.c.pending[i+1:]...)
+			break
+		}
+	}
+}
+
+// Run copies streams until the container's end, the detach keys (ErrDetached), or
+// the end of the context.
+func (a *Attachment) Run(ctx context.Context, s Streams) error {
+	select {
+	case <-a.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if a.err != nil {
+		return a.err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() { a.conn.Close() })
+	defer stop()
+	config, _ := a.c.config()
+	if s.In != nil && config.OpenStdin {
+		go func() {
+			if err := a.stdin(ctx, s, config.StdinOnce); errors.Is(err, ErrDetached) {
+				cancel(err)
+			}
+		}()
+	}
+	err := demultiplex(a.conn, s)
+	if cause := context.Cause(ctx); errors.Is(cause, ErrDetached) {
+		a.e.tell(a.c, "detach")
+		return cause
+	}
+	return err
+}
+
+// demultiplex hands frames to the streams until their end.
+func demultiplex(conn io.Reader, s Streams) error {
+	r := bufio.NewReader(conn)
+	var header [8]byte
+	buf := make([]byte, 32<<10)
+	for {
+		if _, err := io.ReadFull(r, header[:]); err != nil {
+			return ignoreEnd(err)
+		}
+		n := binary.BigEndian.Uint32(header[4:])
+		if n > maxFrame {
+			return fmt.Errorf("a frame of the shim has %d bytes", n)
+		}
+		if int(n) > len(buf) {
+			buf = make([]byte, n)
+		}
+		if _, err := io.ReadFull(r, buf[:n]); err != nil {
+			return ignoreEnd(err)
+		}
+		to := s.Out
+		if header[0] == 2 {
+			to = s.Err
+		}
+		if to == nil {
+			continue
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return err
+		}
+	}
+}
+
+func ignoreEnd(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// stdin passes on what the client sends. If it is the one client that may, its end is
+// the end of the container's input.
+func (a *Attachment) stdin(ctx context.Context, s Streams, once bool) error {
+	fifo, err := openStdin(filepath.Join(a.e.runFolder(a.c.ID), "in"))
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { fifo.Close() })
+	defer stop()
+	in := s.In
+	if a.TTY {
+		if in, err = detachable(in, s.DetachKeys); err != nil {
+			return err
+		}
+	}
+	_, err = io.Copy(fifo, in)
+	fifo.Close()
+	if errors.Is(err, ErrDetached) || !once {
+		return err
+	}
+	return a.e.call(a.e.life, a.c.ID, "CloseIO", &wire.CloseIORequest{ID: a.c.ID, Stdin: true})
+}
+
+// openStdin opens a fifo that the shim reads, so that Close ends a write that waits.
+func openStdin(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+}

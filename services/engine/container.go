@@ -1,0 +1,261 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/typeurl/v2"
+	api "github.com/moby/moby/api/types/container"
+
+	"github.com/orlop/orlop/core/container"
+)
+
+// extension is the name of the engine's part of a container's record.
+const extension = "dev.orlop.engine.container"
+
+// record is what is kept of a container beside its task and its tree.
+type record struct {
+	Name       string
+	Config     *api.Config // the image's under the caller's
+	HostConfig *api.HostConfig
+	// ImageID is the digest the image's name pointed at.
+	ImageID string
+	State   State
+}
+
+// State is how a container's last run was or is.
+type State struct {
+	Running    bool
+	Paused     bool
+	OOMKilled  bool
+	Removing   bool
+	PID        int
+	ExitCode   int
+	Error      string
+	StartedAt  time.Time
+	FinishedAt time.Time
+}
+
+// Status is the state in one word, as clients know it.
+func (s State) Status() string {
+	switch {
+	case s.Removing:
+		return "removing"
+	case s.Paused:
+		return "paused"
+	case s.Running:
+		return "running"
+	case s.StartedAt.IsZero():
+		return "created"
+	}
+	return "exited"
+}
+
+// Container is a container of the engine.
+type Container struct {
+	// ID is 64 hexadecimal digits.
+	ID string
+
+	op sync.Mutex
+
+	mu      sync.Mutex // guards what follows
+	stored  container.Container
+	rec     record
+	ended   chan struct{} // closed when the present run ends; nil if there is none
+	waiters map[*Waiter]struct{}
+	pending []*Attachment // wait for the start
+}
+
+// raw is an extension as it is stored.
+type raw struct {
+	url   string
+	value []byte
+}
+
+// GetTypeUrl implements [typeurl.Any].
+func (a raw) GetTypeUrl() string { return a.url }
+
+// GetValue implements [typeurl.Any].
+func (a raw) GetValue() []byte { return a.value }
+
+// loadContainer reads a record; nil if it is not one of the engine's.
+func loadContainer(stored container.Container) (*Container, error) {
+	ext, ok := stored.Extensions[extension]
+	if !ok {
+		return nil, nil
+	}
+	c := &Container{ID: stored.ID, stored: stored, waiters: map[*Waiter]struct{}{}}
+	if err := json.Unmarshal(ext.GetValue(), &c.rec); err != nil {
+		return nil, fmt.Errorf("extension: %w", err)
+	}
+	if c.rec.Config == nil || c.rec.HostConfig == nil || c.rec.Name == "" {
+		return nil, fmt.Errorf("extension: it has no name or no config")
+	}
+	return c, nil
+}
+
+// encode puts what the engine knows into the record. Called with mu held.
+func (c *Container) encode() (container.Container, error) {
+	rec := c.rec
+	rec.State.PID, rec.State.Removing = 0, false
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return c.stored, err
+	}
+	out := c.stored
+	out.Extensions = map[string]typeurl.Any{extension: raw{extension, data}}
+	for k, v := range c.stored.Extensions {
+		if k != extension {
+			out.Extensions[k] = v
+		}
+	}
+	return out, nil
+}
+
+// save writes the record. Called with op held, so that writes keep their order.
+func (e *Engine) save(ctx context.Context, c *Container) error {
+	c.mu.Lock()
+	out, err := c.encode()
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	saved, err := e.Containers.Update(ctx, out)
+	if err != nil {
+		return fmt.Errorf("container %s: %w", c.ID, err)
+	}
+	c.mu.Lock()
+	c.stored = saved
+	c.mu.Unlock()
+	return nil
+}
+
+// View is a container as it is at one moment. What it points at is not changed.
+type View struct {
+	ID         string
+	Name       string
+	Created    time.Time
+	ImageID    string
+	Config     *api.Config
+	HostConfig *api.HostConfig
+	State      State
+	// Snapshotter keeps its tree, under Snapshot.
+	Snapshotter, Snapshot string
+	// LogPath is its log, "" if there is none that can be read.
+	LogPath string
+	// Folder holds its files.
+	Folder string
+	// ExecIDs are its execs that run.
+	ExecIDs []string
+}
+
+func (e *Engine) view(c *Container) View {
+	c.mu.Lock()
+	v := View{ID: c.ID, Name: c.rec.Name, Created: c.stored.Created, ImageID: c.rec.ImageID, Config: c.rec.Config,
+		HostConfig: c.rec.HostConfig, State: c.rec.State, Snapshotter: c.stored.Snapshotter, Snapshot: c.stored.SnapshotKey,
+		Folder: e.folder(c.ID)}
+	c.mu.Unlock()
+	if v.HostConfig.LogConfig.Type != logNone {
+		v.LogPath = e.logPath(c.ID)
+	}
+	return v
+}
+
+// state returns how the container is.
+func (c *Container) state() State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec.State
+}
+
+// running tells whether it runs, and gives what is closed at the end.
+func (c *Container) running() (ended <-chan struct{}, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended, c.rec.State.Running
+}
+
+// name is its present name.
+func (c *Container) name() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec.Name
+}
+
+// config returns its config; a config is replaced, never changed.
+func (c *Container) config() (*api.Config, *api.HostConfig) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec.Config, c.rec.HostConfig
+}
+
+// lookup resolves an ID, a name or the beginning of an ID.
+func (e *Engine) lookup(ref string) (*Container, error) {
+	name := strings.TrimPrefix(ref, "/")
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.byID[name]; c != nil {
+		return c, nil
+	}
+	if c := e.byName[name]; c != nil {
+		return c, nil
+	}
+	var found *Container
+	for id, c := range e.byID {
+		if name == "" || !strings.HasPrefix(id, name) {
+			continue
+		}
+		if found != nil {
+			return nil, invalid("multiple IDs found with provided prefix: %s", name)
+		}
+		found = c
+	}
+	if found == nil {
+		return nil, notFound("No such container: %s", name)
+	}
+	return found, nil
+}
+
+// Inspect returns a container by ID, name or the beginning of its ID.
+func (e *Engine) Inspect(ref string) (View, error) {
+	c, err := e.lookup(ref)
+	if err != nil {
+		return View{}, err
+	}
+	v := e.view(c)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id, x := range e.execs {
+		if x.c == c && x.isRunning() {
+			v.ExecIDs = append(v.ExecIDs, id)
+		}
+	}
+	slices.Sort(v.ExecIDs)
+	return v, nil
+}
+
+// all returns the containers, the newest first.
+func (e *Engine) all() []View {
+	e.mu.Lock()
+	list := make([]*Container, 0, len(e.byID))
+	for _, c := range e.byID {
+		list = append(list, c)
+	}
+	e.mu.Unlock()
+	out := make([]View, 0, len(list))
+	for _, c := range list {
+		out = append(out, e.view(c))
+	}
+	slices.SortFunc(out, func(a, b View) int {
+		if d := b.Created.Compare(a.Created); d != 0 {
+			return d
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return out
+}

@@ -1,0 +1,48 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Host is what is told of the machine.
+type Host struct {
+	Name, OS, Machine string
+	CgroupVersion     string
+	Memory            uint64 // bytes
+	SwapLimit         bool
+	Forwarding        bool
+	Snapshotter       string
+}
+
+// Host describes the machine and what new containers use of it.
+func (e *Engine) Host(ctx context.Context) Host {
+	h := Host{CgroupVersion: "1", Memory: memoryTotal(), OS: "Linux", Snapshotter: e.Snapshotter(e.in(ctx))}
+	h.Name, _ = os.Hostname()
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		h.Machine = string(bytes.TrimRight(u.Machine[:], "\x00"))
+	}
+	var st unix.Statfs_t
+	if unix.Statfs("/sys/fs/cgroup", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+		h.CgroupVersion = "2"
+	}
+	_, err := os.Stat("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
+	h.SwapLimit = h.CgroupVersion == "2" || err == nil
+	data, _ := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+	h.Forwarding = strings.TrimSpace(string(data)) == "1"
+	release, _ := os.ReadFile("/etc/os-release")
+	for line := range strings.Lines(string(release)) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
+			if name, err := strconv.Unquote(v); err == nil {
+				h.OS = name
+			}
+		}
+	}
+	return h
+}

@@ -1,0 +1,331 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	wire "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/orlop/orlop/core/mount"
+	"github.com/orlop/orlop/internal/mounts"
+	"github.com/orlop/orlop/services/spec"
+)
+
+// specType names an OCI runtime spec in records, as containerd does.
+const specType = "types.containerd.io/opencontainers/runtime-spec/1/"
+
+// Start runs a container. One that runs already is NotModified.
+func (e *Engine) Start(ctx context.Context, ref string) error {
+	c, err := e.lookup(ref)
+	if err != nil {
+		return err
+	}
+	c.op.Lock()
+	defer c.op.Unlock()
+	switch s := c.state(); {
+	case s.Removing:
+		return conflict("container is marked for removal and cannot be started")
+	case s.Paused:
+		return conflict("cannot start a paused container, try unpause instead")
+	case s.Running:
+		return errUnchanged
+	}
+	ctx = e.detached(ctx) // half a start is worse than one that nobody waits for
+	if err := e.start(ctx, c); err != nil {
+		e.failed(ctx, c, err)
+		return err
+	}
+	return nil
+}
+
+// start makes the task and starts it. Called with op held.
+func (e *Engine) start(ctx context.Context, c *Container) error {
+	s, err := e.Snapshots(c.stored.Snapshotter)
+	if err != nil {
+		return err
+	}
+	rootfs, err := s.Mounts(ctx, c.stored.SnapshotKey)
+	if err != nil {
+		return fmt.Errorf("file system of container %s: %w", c.ID, err)
+	}
+	made, err := e.spec(ctx, c, rootfs)
+	if err != nil {
+		return err
+	}
+	if err := e.create(ctx, c, made, rootfs); err != nil {
+		return startError(err)
+	}
+	e.connect(ctx, c)
+	task, err := e.Tasks.Get(ctx, c.ID)
+	if err == nil {
+		resp := &wire.StartResponse{}
+		if err = task.Call(ctx, "Start", &wire.StartRequest{ID: c.ID}, resp); err == nil {
+			e.began(c, int(resp.Pid))
+			return nil
+		}
+	}
+	if _, derr := e.Tasks.Delete(ctx, c.ID); derr != nil && !errdefs.IsNotFound(derr) {
+		log.G(ctx).WithError(derr).Warnf("task of container %s", c.ID)
+	}
+	return startError(err)
+}
+
+// create records that the container runs, and makes its task, side by side.
+func (e *Engine) create(ctx context.Context, c *Container, made *specs.Spec, rootfs []mount.Mount) error {
+	data, err := json.Marshal(made)
+	if err != nil {
+		return err
+	}
+	config, host := c.config()
+	req := &wire.CreateTaskRequest{ID: c.ID, Rootfs: toWire(rootfs), Terminal: config.Tty}
+	if req.Stdout, err = e.logURI(c.ID, &host.LogConfig); err != nil {
+		return err
+	}
+	if req.Stdin, err = e.stdin(c.ID, config.OpenStdin); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.stored.Spec = raw{specType + "Spec", data}
+	c.rec.State = State{Running: true, StartedAt: now()}
+	runtime := c.stored.Runtime.Name
+	c.mu.Unlock()
+	var g errgroup.Group
+	g.Go(func() error { return e.save(ctx, c) })
+	g.Go(func() error {
+		_, err := e.Tasks.Create(ctx, runtime, data, req)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		_, derr := e.Tasks.Delete(ctx, c.ID)
+		if derr != nil && !errdefs.IsNotFound(derr) {
+			log.G(ctx).WithError(derr).Warnf("task of container %s", c.ID)
+		}
+		return err
+	}
+	return nil
+}
+
+func toWire(in []mount.Mount) []*types.Mount {
+	out := make([]*types.Mount, len(in))
+	for i, m := range in {
+		out[i] = &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options}
+	}
+	return out
+}
+
+// stdin makes the fifo that clients write to.
+func (e *Engine) stdin(id string, open bool) (string, error) {
+	if !open {
+		return "", nil
+	}
+	path := filepath.Join(e.runFolder(id), "in")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", err
+	}
+	if err := unix.Mkfifo(path, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("fifo %s: %w", path, err)
+	}
+	return path, nil
+}
+
+// began notes that the process runs, and waits for its end.
+func (e *Engine) began(c *Container, pid int) {
+	c.mu.Lock()
+	c.rec.State.PID = pid
+	c.ended = make(chan struct{})
+	c.mu.Unlock()
+	e.tell(c, "start")
+	e.work.Go(func() { e.monitor(c) })
+}
+
+// failed records why a container did not come to run.
+func (e *Engine) failed(ctx context.Context, c *Container, why error) {
+	c.mu.Lock()
+	s := &c.rec.State
+	*s = State{ExitCode: failureCode(why), Error: why.Error(), FinishedAt: now()} // "created": it never ran
+	pending := c.pending
+	c.pending = nil
+	c.mu.Unlock()
+	for _, a := range pending {
+		a.end(why)
+	}
+	e.disconnectNetwork(ctx, c)
+	if err := e.save(ctx, c); err != nil {
+		log.G(ctx).WithError(err).Warn("a failed start could not be recorded")
+	}
+	c.fire(waitExit)
+	if _, host := c.config(); host.AutoRemove {
+		if err := e.remove(ctx, c); err != nil {
+			log.G(ctx).WithError(err).Warnf("container %s", c.ID)
+		}
+	}
+}
+
+// Exit codes of containers that did not come to run.
+const (
+	codeNotFound      = 127
+	codeNotExecutable = 126
+	codeNotStarted    = 128
+)
+
+func failureCode(err error) int {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "executable file not found"), strings.Contains(text, "no such file or directory"):
+		return codeNotFound
+	case strings.Contains(text, "permission denied"), strings.Contains(text, "is a directory"):
+		return codeNotExecutable
+	}
+	return codeNotStarted
+}
+
+// startError gives what the runtime says of a command the class of a caller's mistake.
+func startError(err error) error {
+	if err == nil || failureCode(err) == codeNotStarted {
+		return err
+	}
+	return invalid("failed to start the container's process: %v", err)
+}
+
+// spec makes the runtime spec for a run.
+func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (*specs.Spec, error) {
+	config, host := c.config()
+	o, err := options(c.ID, config, host)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.sources(host); err != nil {
+		return nil, err
+	}
+	if err := e.join(ctx, c, host, &o); err != nil {
+		return nil, err
+	}
+	own, err := e.files(c, config, host)
+	if err != nil {
+		return nil, err
+	}
+	o.Mounts = append(own, o.Mounts...)
+	if o.Hostname != "" {
+		o.Env = append([]string{"HOSTNAME=" + o.Hostname}, o.Env...)
+	}
+	var made *specs.Spec
+	err = withAccounts(ctx, rootfs, o, func(accounts fs.FS) error {
+		o.Rootfs = accounts
+		made, err = spec.Generate(o)
+		return err
+	})
+	if err != nil {
+		return nil, invalid("%v", err)
+	}
+	mask(made, host)
+	return made, nil
+}
+
+// withAccounts calls fn with the tree in which names of users are looked up, nil if
+// ids are given. Symbolic links can't lead out of it.
+func withAccounts(ctx context.Context, rootfs []mount.Mount, o spec.Options, fn func(fs.FS) error) error {
+	if !spec.NeedsAccounts(o.User, o.ExtraGroups) {
+		return fn(nil)
+	}
+	return mounts.WithTempReadOnly(ctx, rootfs, func(dir string) error {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		return fn(root.FS())
+	})
+}
+
+// join chooses the namespaces of other containers and networks.
+func (e *Engine) join(ctx context.Context, c *Container, h *hostConfig, o *spec.Options) error {
+	var err error
+	switch mode := h.NetworkMode; {
+	case mode.IsNone(), mode.IsHost():
+	case mode.IsContainer():
+		o.Network, err = e.namespaceOf(mode.ConnectedContainer(), "net")
+	case e.Networks == nil:
+		err = e.checkNetwork(ctx, h)
+	default:
+		var path string
+		path, err = e.Networks.Join(ctx, c.ID, mode.NetworkName())
+		o.Network = spec.Namespace(path)
+	}
+	if err == nil && h.PidMode.IsContainer() {
+		o.PID, err = e.namespaceOf(h.PidMode.Container(), "pid")
+	}
+	return err
+}
+
+func (e *Engine) disconnectNetwork(ctx context.Context, c *Container) {
+	if e.Networks == nil {
+		return
+	}
+	if err := e.Networks.Leave(ctx, c.ID); err != nil {
+		log.G(ctx).WithError(err).Warnf("network of container %s", c.ID)
+	}
+}
+
+// namespaceOf is a namespace of a container that runs.
+func (e *Engine) namespaceOf(ref, kind string) (spec.Namespace, error) {
+	other, err := e.lookup(ref)
+	if err != nil {
+		return "", err
+	}
+	s := other.state()
+	if !s.Running || s.PID == 0 {
+		return "", conflict("cannot join the %s namespace of container %s: it is not running", kind, ref)
+	}
+	return spec.Namespace(fmt.Sprintf("/proc/%d/ns/%s", s.PID, kind)), nil
+}
+
+// sources checks what is bound into the container. As Docker does, a folder that
+// HostConfig.Binds names is made, one that Mounts names must be there.
+func (e *Engine) sources(h *hostConfig) error {
+	for _, text := range h.Binds {
+		m, err := bind(text)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
+			if err := os.MkdirAll(m.Source, 0o755); err != nil {
+				return fmt.Errorf("source of a mount: %w", err)
+			}
+		}
+	}
+	for _, m := range h.Mounts {
+		if m.Type != "bind" {
+			continue
+		}
+		_, err := os.Stat(m.Source)
+		if errors.Is(err, fs.ErrNotExist) && m.BindOptions != nil && m.BindOptions.CreateMountpoint {
+			err = os.MkdirAll(m.Source, 0o755)
+		}
+		if err != nil {
+			return invalid("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
+		}
+	}
+	return nil
+}
+
+// call makes one call to a container's task.
+func (e *Engine) call(ctx context.Context, id, method string, req any) error {
+	task, err := e.Tasks.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	return task.Call(ctx, method, req, &emptypb.Empty{})
+}

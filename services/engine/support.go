@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+
+	api "github.com/moby/moby/api/types/container"
+)
+
+// unsupported refuses what a container may ask for and the engine can't do: nothing
+// that changes what is kept or who may do what is passed over in silence.
+func unsupported(c *api.Config, h *api.HostConfig) error {
+	for _, f := range slices.Concat(unsupportedConfig(c, h), unsupportedResources(&h.Resources)) {
+		if f.given {
+			return missing("%s is not available yet", f.name)
+		}
+	}
+	if !h.Isolation.IsValid() {
+		return invalid("invalid isolation %q", h.Isolation)
+	}
+	if err := api.ValidateRestartPolicy(h.RestartPolicy); err != nil {
+		return invalid("%v", err)
+	}
+	for _, o := range []struct {
+		ok          bool
+		name, value string
+	}{
+		{h.IpcMode.Valid(), "IPC", string(h.IpcMode)}, {h.PidMode.Valid(), "PID", string(h.PidMode)},
+		{h.UTSMode.Valid(), "UTS", string(h.UTSMode)}, {h.UsernsMode.Valid(), "user namespace", string(h.UsernsMode)},
+		{h.CgroupnsMode.Valid(), "cgroup namespace", string(h.CgroupnsMode)},
+	} {
+		if !o.ok {
+			return invalid("invalid %s mode: %s", o.name, o.value)
+		}
+	}
+	return nil
+}
+
+type field struct {
+	given bool
+	name  string
+}
+
+func unsupportedConfig(c *api.Config, h *api.HostConfig) []field {
+	return []field{
+		{len(c.Volumes) > 0, "Config.Volumes (anonymous volumes)"},
+		{c.Healthcheck != nil && len(c.Healthcheck.Test) > 0 && c.Healthcheck.Test[0] != "NONE", "Config.Healthcheck"},
+		{len(h.VolumesFrom) > 0, "HostConfig.VolumesFrom"},
+		{h.VolumeDriver != "" && h.VolumeDriver != "local", "HostConfig.VolumeDriver"},
+		{!h.RestartPolicy.IsNone(), "HostConfig.RestartPolicy " + string(h.RestartPolicy.Name)},
+		{h.Init != nil && *h.Init, "HostConfig.Init"},
+		{len(h.Links) > 0, "HostConfig.Links"},
+		{len(h.PortBindings) > 0 && !h.NetworkMode.IsHost() && !h.NetworkMode.IsNone(), "HostConfig.PortBindings"},
+		{h.PublishAllPorts && !h.NetworkMode.IsHost() && !h.NetworkMode.IsNone(), "HostConfig.PublishAllPorts"},
+		{len(h.StorageOpt) > 0, "HostConfig.StorageOpt"},
+		{h.Umask != nil, "HostConfig.Umask"},
+		{h.Cgroup != "", "HostConfig.Cgroup"},
+		{h.IpcMode.IsContainer() || h.IpcMode.IsNone(), "HostConfig.IpcMode " + string(h.IpcMode)},
+	}
+}
+
+func unsupportedResources(r *api.Resources) []field {
+	return []field{
+		{len(r.BlkioWeightDevice)+len(r.BlkioDeviceReadBps)+len(r.BlkioDeviceWriteBps)+len(r.BlkioDeviceReadIOps)+len(r.BlkioDeviceWriteIOps) > 0,
+			"a limit of input and output for single devices (HostConfig.BlkioDevice…)"},
+		{r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0, "HostConfig.CpuRealtimeRuntime"},
+		{len(r.DeviceCgroupRules) > 0, "HostConfig.DeviceCgroupRules"},
+		{len(r.DeviceRequests) > 0, "HostConfig.DeviceRequests (GPUs)"},
+		{r.MemorySwappiness != nil && *r.MemorySwappiness >= 0, "HostConfig.MemorySwappiness"},
+		{r.OomKillDisable != nil && *r.OomKillDisable, "HostConfig.OomKillDisable"},
+		{r.CPUCount != 0 || r.CPUPercent != 0 || r.IOMaximumIOps != 0 || r.IOMaximumBandwidth != 0, "a limit of Windows containers"},
+	}
+}
+
+// warnings tell what of an image is passed over.
+func warnings(img *api.Config) []string {
+	out := []string{}
+	if len(img.Volumes) > 0 {
+		var paths []string
+		for p := range img.Volumes {
+			paths = append(paths, p)
+		}
+		slices.Sort(paths)
+		out = append(out, "The image wants volumes at "+strings.Join(paths, ", ")+": they are kept in the container itself and go with it, since volumes are not available yet.")
+	}
+	if h := img.Healthcheck; h != nil && len(h.Test) > 0 && h.Test[0] != "NONE" {
+		out = append(out, "The image's health check is not run: it is not available yet.")
+	}
+	return out
+}

@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/orlop/orlop/core/lease"
+	"github.com/orlop/orlop/core/mount"
+	"github.com/orlop/orlop/internal/mounts"
+	"github.com/orlop/orlop/snapshotters/layer"
+)
+
+// Change is how a path differs from the image.
+type Change struct {
+	Path string
+	Kind ChangeKind
+}
+
+// ChangeKind is what has happened to a path; the numbers are Docker's.
+type ChangeKind uint8
+
+// The kinds.
+const (
+	Modified ChangeKind = iota
+	Added
+	Deleted
+)
+
+// maxChanges bounds what Changes lists.
+const maxChanges = 1 << 20
+
+// whiteout begins the names by which layers mark what was removed (image-spec).
+const whiteout = ".wh."
+
+// trees shows the container's tree, and that of its image, read-only.
+func (e *Engine) trees(ctx context.Context, c *Container, fn func(below, above string) error) error {
+	ctx, end, err := lease.Hold(ctx, e.Leases, "changes", makingLife)
+	if err != nil {
+		return err
+	}
+	defer end(false)
+	s, err := e.Snapshots(c.stored.Snapshotter)
+	if err != nil {
+		return err
+	}
+	upper, err := s.Mounts(ctx, c.stored.SnapshotKey)
+	if err != nil {
+		return err
+	}
+	info, err := s.Stat(ctx, c.stored.SnapshotKey)
+	if err != nil {
+		return err
+	}
+	var lower []mount.Mount
+	if info.Parent != "" {
+		key := "changes-" + newID()
+		if lower, err = s.View(ctx, key, info.Parent, nil); err != nil {
+			return err
+		}
+		defer s.Remove(context.WithoutCancel(ctx), key)
+	}
+	return mounts.WithTempReadOnly(ctx, lower, func(below string) error {
+		return mounts.WithTempReadOnly(ctx, upper, func(above string) error { return fn(below, above) })
+	})
+}
+
+// Export writes a container's tree as a tar archive.
+func (e *Engine) Export(ctx context.Context, ref string, w io.Writer) error {
+	c, err := e.lookup(ref)
+	if err != nil {
+		return err
+	}
+	ctx = e.in(ctx)
+	s, err := e.Snapshots(c.stored.Snapshotter)
+	if err != nil {
+		return err
+	}
+	rootfs, err := s.Mounts(ctx, c.stored.SnapshotKey)
+	if err != nil {
+		return err
+	}
+	err = mounts.WithTempReadOnly(ctx, rootfs, func(root string) error {
+		return layer.Diff(ctx, "", root, w, layer.DiffOptions{})
+	})
+	if err == nil {
+		e.tell(c, "export")
+	}
+	return err
+}
+
+// Changes lists how a container's tree differs from its image, by path.
+func (e *Engine) Changes(ctx context.Context, ref string) ([]Change, error) {
+	c, err := e.lookup(ref)
+	if err != nil {
+		return nil, err
+	}
+	out := []Change{}
+	err = e.trees(e.in(ctx), c, func(below, above string) error {
+		r, w := io.Pipe()
+		var g errgroup.Group
+		g.Go(func() error {
+			err := layer.Diff(ctx, below, above, w, layer.DiffOptions{})
+			w.CloseWithError(err)
+			return err
+		})
+		g.Go(func() error {
+			var err error
+			out, err = readChanges(r, below)
+			r.CloseWithError(err)
+			return err
+		})
+		return g.Wait()
+	})
+	return out, err
+}
+
+// readChanges reads them from a layer.
+func readChanges(r io.Reader, below string) ([]Change, error) {
+	old, err := os.OpenRoot(below) // symbolic links can't lead out of it
+	if err != nil {
+		return nil, err
+	}
+	defer old.Close()
+	out := []Change{}
+	for in := tar.NewReader(r); ; {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		name := path.Clean("/" + h.Name)
+		dir, base := path.Split(name)
+		switch {
+		case name == "/":
+			continue
+		case base == ".wh..wh..opq":
+			continue // its folder is there as changed
+		case strings.HasPrefix(base, whiteout):
+			out = append(out, Change{path.Join(dir, strings.TrimPrefix(base, whiteout)), Deleted})
+		default:
+			kind := Added
+			if _, err := old.Lstat(name[1:]); err == nil {
+				kind = Modified
+			}
+			out = append(out, Change{name, kind})
+		}
+		if len(out) > maxChanges {
+			return nil, invalid("the container has more than %d changes", maxChanges)
+		}
+	}
+}
