@@ -230,11 +230,7 @@ func wait(s *Server, c *call) error {
 	if err != nil {
 		return nil // the client has gone, or the daemon goes
 	}
-	answer := api.WaitResponse{StatusCode: int64(st.ExitCode)}
-	if st.Error != "" {
-		answer.Error = &api.WaitExitError{Message: st.Error}
-	}
-	return ignore(out.write(answer))
+	return ignore(out.write(api.WaitResponse{StatusCode: int64(st.ExitCode)}))
 }
 
 func top(s *Server, c *call) error {

@@ -46,9 +46,9 @@ var absentRoutes = []route{
 	{method: "GET", path: "/secrets", handle: noSwarm}, {method: "GET", path: "/configs", handle: noSwarm},
 	{method: "POST", path: "/services/create", handle: noSwarm}, {method: "POST", path: "/secrets/create", handle: noSwarm},
 	{method: "POST", path: "/configs/create", handle: noSwarm},
-	{method: "GET", path: "/networks", handle: absent("networks")}, {method: "GET", path: "/networks/{id}", handle: absent("networks")},
+	{method: "GET", path: "/networks", handle: absent("networks")}, {method: "GET", path: "/networks/{id}", handle: nowhere("network")},
 	{method: "POST", path: "/networks/{what...}", handle: absent("networks")},
-	{method: "GET", path: "/volumes", handle: absent("volumes")}, {method: "GET", path: "/volumes/{id}", handle: absent("volumes")},
+	{method: "GET", path: "/volumes", handle: absent("volumes")}, {method: "GET", path: "/volumes/{id}", handle: nowhere("volume")},
 	{method: "POST", path: "/volumes/{what...}", handle: absent("volumes")},
 	{method: "POST", path: "/build", handle: absent("building images")}, {method: "POST", path: "/build/prune", handle: absent("building images")},
 	{method: "POST", path: "/session", handle: absent("building images")}, {method: "POST", path: "/grpc", handle: absent("building images")},
@@ -63,6 +63,13 @@ var absentRoutes = []route{
 
 func absent(what string) handle {
 	return func(*Server, *call) error { return notThere("%s: not available yet", what) }
+}
+
+// nowhere answers to who looks for a thing of a kind of which there are none yet.
+func nowhere(what string) handle {
+	return func(_ *Server, c *call) error {
+		return &apiError{what + " " + c.vars["id"] + " not found", http.StatusNotFound}
+	}
 }
 
 func noSwarm(*Server, *call) error {

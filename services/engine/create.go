@@ -222,9 +222,15 @@ func (e *Engine) rehearse(c *Container) error {
 	if len(o.Entrypoint)+len(o.Args) == 0 {
 		return invalid("no command specified")
 	}
-	if _, err := spec.Generate(o); err != nil {
+	draft, err := spec.Generate(o)
+	if err != nil {
 		return invalid("%v", err)
 	}
+	data, err := json.Marshal(draft)
+	if err != nil {
+		return err
+	}
+	c.stored.Spec = raw{specType + "Spec", data} // until the start makes the true one
 	if _, err := parseSignal(c.rec.Config.StopSignal, "SIGTERM"); err != nil {
 		return err
 	}
@@ -288,7 +294,7 @@ func (e *Engine) store(ctx context.Context, c *Container, d *Details) error {
 	defer c.mu.Unlock()
 	runtime, err := runtimeName(c.rec.HostConfig.Runtime)
 	if err == nil {
-		c.stored = container.Container{ID: c.ID, Labels: storedLabels(c.rec.Config.Labels), Image: firstOf(d.Image.stored, c.rec.Config.Image),
+		c.stored = container.Container{ID: c.ID, Spec: c.stored.Spec, Labels: storedLabels(c.rec.Config.Labels), Image: firstOf(d.Image.stored, c.rec.Config.Image),
 			Runtime: container.Runtime{Name: runtime}, Snapshotter: name, SnapshotKey: c.ID}
 		c.stored, err = c.encode()
 	}

@@ -227,7 +227,7 @@ func execError(err error) error {
 	if failureCode(err) == codeNotStarted {
 		return err
 	}
-	return invalid("exec failed: %v", err)
+	return invalid("exec failed: %s", firstLine(err))
 }
 
 func (e *Engine) deleteExec(ctx context.Context, x *execution) {

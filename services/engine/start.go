@@ -197,7 +197,13 @@ func startError(err error) error {
 	if err == nil || failureCode(err) == codeNotStarted {
 		return err
 	}
-	return invalid("failed to start the container's process: %v", err)
+	return invalid("failed to start the container's process: %s", firstLine(err))
+}
+
+// firstLine leaves out the class that a runtime adds to its text.
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
 }
 
 // spec makes the runtime spec for a run.

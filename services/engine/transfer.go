@@ -131,6 +131,7 @@ func (e *Engine) Push(ctx context.Context, repo, tag string, platform *ocispec.P
 func (e *Engine) Load(ctx context.Context, r io.Reader, report progress.Func) ([]string, error) {
 	ctx = e.in(ctx)
 	var out []string
+	var tagged []image.Image // named by a tag alone, which says nothing
 	to := transfer.Store{
 		Extra:   []transfer.Reference{{Name: dangling, Prefix: true, Overwrite: true, AddDigest: true, SkipNamedDigest: true}},
 		Unpacks: []unpack.Target{{Snapshotter: e.Snapshotter(ctx)}},
@@ -140,14 +141,30 @@ func (e *Engine) Load(ctx context.Context, r io.Reader, report progress.Func) ([
 			report.Report(s)
 			return
 		}
-		name := familiar(s.Name)
-		if name == "" && s.Desc != nil {
-			name = s.Desc.Digest.String()
+		name, id := familiar(s.Name), s.Desc.Digest.String()
+		if strings.HasPrefix(s.Name, dangling+":") {
+			tagged, name = append(tagged, image.Image{Name: s.Name, Target: *s.Desc}), ""
+		}
+		if name == "" {
+			name = id
 		}
 		out = append(out, name)
-		e.tellImage("load", s.Desc.Digest.String(), name)
+		e.tellImage("load", id, name)
 	})
+	for _, img := range tagged {
+		if err := e.untitle(ctx, img); err != nil {
+			return out, err
+		}
+	}
 	return out, err
+}
+
+// untitle makes an image dangling.
+func (e *Engine) untitle(ctx context.Context, img image.Image) error {
+	if err := e.name(ctx, dangling+"@"+img.Target.Digest.String(), img.Target); err != nil {
+		return err
+	}
+	return e.Parts.Images.Delete(ctx, img.Name, image.DeleteOptions{})
 }
 
 // Save writes images as an archive.

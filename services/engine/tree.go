@@ -3,12 +3,15 @@ package engine
 import (
 	"archive/tar"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/orlop/orlop/core/lease"
@@ -102,6 +105,7 @@ func (e *Engine) Changes(ctx context.Context, ref string) ([]Change, error) {
 		return nil, err
 	}
 	out := []Change{}
+	own := c.mountPoints()
 	err = e.trees(e.in(ctx), c, func(below, above string) error {
 		r, w := io.Pipe()
 		var g errgroup.Group
@@ -113,12 +117,30 @@ func (e *Engine) Changes(ctx context.Context, ref string) ([]Change, error) {
 		g.Go(func() error {
 			var err error
 			out, err = readChanges(r, below)
+			out = slices.DeleteFunc(out, func(ch Change) bool { return ch.Kind == Added && own[ch.Path] })
 			r.CloseWithError(err)
 			return err
 		})
 		return g.Wait()
 	})
 	return out, err
+}
+
+// mountPoints are where the runtime mounts things: it makes them if they are
+// missing, which is no change of the container's.
+func (c *Container) mountPoints() map[string]bool {
+	c.mu.Lock()
+	stored := c.stored.Spec
+	c.mu.Unlock()
+	var s specs.Spec
+	out := map[string]bool{}
+	if stored == nil || json.Unmarshal(stored.GetValue(), &s) != nil {
+		return out
+	}
+	for _, m := range s.Mounts {
+		out[path.Clean(m.Destination)] = true
+	}
+	return out
 }
 
 // readChanges reads them from a layer.

@@ -1,0 +1,194 @@
+package script
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/orlop/orlop/test/testimage"
+)
+
+// dockerRig gives each script a daemon of its own, with the image "box" in it, and
+// the unmodified docker client.
+type dockerRig struct{ *rig }
+
+func TestDocker(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts file systems and starts containers")
+	}
+	if _, err := exec.LookPath("docker"); err != nil {
+		t.Skip("needs the docker client")
+	}
+	dir, err := os.MkdirTemp("", "orlop-script-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := dockerRig{&rig{t: t, dir: dir}}
+	t.Cleanup(r.close)
+	r.must("go", "build", "-o", r.path("bin")+"/", "../../cmd/orlopctl", "../../cmd/orlopd", "../../cmd/containerd-shim-orlop-v1")
+	r.startRegistry()
+	if err := testimage.Write(r.path("layout")); err != nil {
+		t.Fatal(err)
+	}
+	r.must("skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "oci:"+r.path("layout")+":latest", "docker://"+r.registry+"/box:latest")
+	r.must("tar", "cf", r.path("image.tar"), "-C", r.path("layout"), ".")
+	t.Run("scripts", func(t *testing.T) {
+		testscript.Run(t, testscript.Params{
+			Dir:   "docker",
+			Setup: r.setup,
+			Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "eventually": eventually,
+				"daemon": r.daemon, "api": api},
+			RequireExplicitExec: true,
+		})
+	})
+	for _, line := range strings.Split(r.must("cat", "/proc/self/mounts"), "\n") {
+		if strings.Contains(line, dir) {
+			t.Errorf("a mount is left: %s", line)
+		}
+	}
+}
+
+// setup starts a daemon in a folder of its own: paths of sockets must be short.
+func (r dockerRig) setup(e *testscript.Env) error {
+	dir, err := os.MkdirTemp(r.dir, "d")
+	if err != nil {
+		return err
+	}
+	e.Setenv("PATH", r.path("bin")+":"+os.Getenv("PATH"))
+	e.Setenv("REGISTRY", r.registry)
+	e.Setenv("ARCHIVE", r.path("image.tar"))
+	e.Setenv("DIR", dir)
+	e.Setenv("DOCKER_CONFIG", e.WorkDir)
+	e.Setenv("DOCKER_HOST", "unix://"+filepath.Join(dir, "state", "docker.sock"))
+	e.Setenv("ORLOP_ADDRESS", filepath.Join(dir, "state", "orlopd.sock"))
+	if err := startDaemon(r.path("bin"), dir); err != nil {
+		return err
+	}
+	e.Defer(func() {
+		if err := signalDaemon(dir, syscall.SIGTERM); err != nil {
+			r.t.Error(err)
+		}
+	})
+	for _, args := range [][]string{{"pull", "-q", r.registry + "/box"}, {"tag", r.registry + "/box", "box"}, {"rmi", r.registry + "/box"}} {
+		cmd := exec.Command("docker", args...)
+		cmd.Env = e.Vars
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("docker %v: %w: %s", args, err, out)
+		}
+	}
+	return nil
+}
+
+func startDaemon(bin, dir string) error {
+	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(filepath.Join(bin, "orlopd"), "--root", filepath.Join(dir, "root"), "--state", filepath.Join(dir, "state"))
+	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go cmd.Wait()
+	if err := os.WriteFile(filepath.Join(dir, "pid"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600); err != nil {
+		return err
+	}
+	for range 400 {
+		if c, err := net.Dial("unix", filepath.Join(dir, "state", "docker.sock")); err == nil {
+			return c.Close()
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	text, _ := os.ReadFile(log.Name())
+	return fmt.Errorf("the daemon does not come up: %s", text)
+}
+
+// signalDaemon ends the daemon and waits until it is gone.
+func signalDaemon(dir string, sig syscall.Signal) error {
+	text, err := os.ReadFile(filepath.Join(dir, "pid"))
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
+		return err
+	}
+	for range 400 {
+		if syscall.Kill(pid, 0) != nil {
+			return nil
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	return fmt.Errorf("the daemon does not end")
+}
+
+// daemon is the command "daemon kill|stop|start".
+func (r dockerRig) daemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: daemon kill|stop|start")
+	}
+	switch dir := ts.Getenv("DIR"); args[0] {
+	case "kill":
+		ts.Check(signalDaemon(dir, syscall.SIGKILL))
+	case "stop":
+		ts.Check(signalDaemon(dir, syscall.SIGTERM))
+	case "start":
+		ts.Check(startDaemon(r.path("bin"), dir))
+	}
+}
+
+// api is the command "api STATUS METHOD PATH [BODY [TYPE]]": it makes a request and
+// writes headers and body to the file "answer".
+func api(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: api STATUS METHOD PATH [BODY [TYPE]]")
+	}
+	socket := strings.TrimPrefix(ts.Getenv("DOCKER_HOST"), "unix://")
+	client := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+	defer client.CloseIdleConnections()
+	var body io.Reader
+	if len(args) > 3 {
+		body = strings.NewReader(args[3])
+	}
+	req, err := http.NewRequest(args[1], "http://docker"+args[2], body)
+	ts.Check(err)
+	if len(args) > 3 {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if len(args) > 4 {
+		req.Header.Set("Content-Type", args[4])
+	}
+	resp, err := client.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	var text bytes.Buffer
+	resp.Header.Write(&text)
+	text.WriteString("\n")
+	if json.Indent(&text, data, "", "  ") != nil {
+		text.Write(data)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("answer"), text.Bytes(), 0o600))
+	if fmt.Sprint(resp.StatusCode) != args[0] {
+		ts.Fatalf("status %d, want %s: %s", resp.StatusCode, args[0], data)
+	}
+}
