@@ -49,15 +49,16 @@ func (e *Engine) trees(ctx context.Context, c *Container, fn func(below, above s
 		return err
 	}
 	defer end(false)
-	s, err := e.Snapshots(c.stored.Snapshotter)
+	v := e.view(c)
+	s, err := e.Snapshots(v.Snapshotter)
 	if err != nil {
 		return err
 	}
-	upper, err := s.Mounts(ctx, c.stored.SnapshotKey)
+	upper, err := s.Mounts(ctx, v.Snapshot)
 	if err != nil {
 		return err
 	}
-	info, err := s.Stat(ctx, c.stored.SnapshotKey)
+	info, err := s.Stat(ctx, v.Snapshot)
 	if err != nil {
 		return err
 	}
@@ -81,11 +82,12 @@ func (e *Engine) Export(ctx context.Context, ref string, w io.Writer) error {
 		return err
 	}
 	ctx = e.in(ctx)
-	s, err := e.Snapshots(c.stored.Snapshotter)
+	v := e.view(c)
+	s, err := e.Snapshots(v.Snapshotter)
 	if err != nil {
 		return err
 	}
-	rootfs, err := s.Mounts(ctx, c.stored.SnapshotKey)
+	rootfs, err := s.Mounts(ctx, v.Snapshot)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package script
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -162,7 +163,7 @@ func api(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: api STATUS METHOD PATH [BODY [TYPE]]")
 	}
 	socket := strings.TrimPrefix(ts.Getenv("DOCKER_HOST"), "unix://")
-	client := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+	client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
 	defer client.CloseIdleConnections()
 	var body io.Reader
 	if len(args) > 3 {
