@@ -7,6 +7,7 @@ command -v runc >/dev/null || need+=(runc)
 command -v crun >/dev/null || need+=(crun)
 command -v skopeo >/dev/null || need+=(skopeo)
 command -v docker-registry >/dev/null || need+=(docker-registry)
+command -v docker >/dev/null || need+=(docker.io) # for its client
 command -v debootstrap >/dev/null || need+=(debootstrap)
 command -v mkfs.btrfs >/dev/null || need+=(btrfs-progs)
 command -v dbus-daemon >/dev/null || need+=(dbus-daemon)

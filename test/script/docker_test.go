@@ -79,6 +79,7 @@ func (r dockerRig) setup(e *testscript.Env) error {
 		return err
 	}
 	e.Defer(func() {
+		r.removeAll(e.Vars)
 		if err := signalDaemon(dir, syscall.SIGTERM); err != nil {
 			r.t.Error(err)
 		}
@@ -91,6 +92,21 @@ func (r dockerRig) setup(e *testscript.Env) error {
 		}
 	}
 	return nil
+}
+
+// removeAll removes what a script that failed has left: containers outlive a daemon.
+func (r dockerRig) removeAll(env []string) {
+	list := exec.Command("docker", "ps", "-aq")
+	list.Env = env
+	ids, err := list.Output()
+	if err != nil || len(bytes.TrimSpace(ids)) == 0 {
+		return // there are none, or no daemon that would know
+	}
+	remove := exec.Command("docker", append([]string{"rm", "-f"}, strings.Fields(string(ids))...)...)
+	remove.Env = env
+	if out, err := remove.CombinedOutput(); err != nil {
+		r.t.Errorf("docker rm: %v: %s", err, out)
+	}
 }
 
 func startDaemon(bin, dir string) error {
