@@ -15,6 +15,7 @@ import (
 
 	api "github.com/moby/moby/api/types/container"
 
+	"github.com/orlop/orlop/internal/detach"
 	"github.com/orlop/orlop/internal/logfile"
 	"github.com/orlop/orlop/services/engine"
 )
@@ -100,7 +101,7 @@ func unread(b *bufio.Reader, conn net.Conn) io.Reader {
 // attach joins the client with a container, which may be started later.
 func attach(s *Server, c *call) error {
 	keys := c.query("detachKeys")
-	if err := engine.CheckDetachKeys(keys); err != nil {
+	if err := detach.Check(keys); err != nil {
 		return err
 	}
 	if c.flag("logs") {
@@ -294,7 +295,7 @@ func startExec(s *Server, c *call) error {
 	if v.Stderr {
 		st.Err = errs
 	}
-	if err := run(ctx, &st); err != nil && !errors.Is(err, engine.ErrDetached) && ctx.Err() == nil {
+	if err := run(ctx, &st); err != nil && !errors.Is(err, detach.Err) && ctx.Err() == nil {
 		fmt.Fprintf(out, "%v\r\n", err)
 	}
 	return nil

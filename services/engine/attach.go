@@ -16,6 +16,8 @@ import (
 	wire "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
+
+	"github.com/orlop/orlop/internal/detach"
 )
 
 const (
@@ -155,7 +157,7 @@ func (a *Attachment) Close() {
 	}
 }
 
-// Run copies streams until the container's end, the detach keys (ErrDetached), or
+// Run copies streams until the container's end, the detach keys (detach.Err), or
 // the end of the context.
 func (a *Attachment) Run(ctx context.Context, s Streams) error {
 	select {
@@ -173,13 +175,13 @@ func (a *Attachment) Run(ctx context.Context, s Streams) error {
 	config, _ := a.c.config()
 	if s.In != nil && config.OpenStdin {
 		go func() {
-			if err := a.stdin(ctx, s, config.StdinOnce); errors.Is(err, ErrDetached) {
+			if err := a.stdin(ctx, s, config.StdinOnce); errors.Is(err, detach.Err) {
 				cancel(err)
 			}
 		}()
 	}
 	err := demultiplex(a.conn, s)
-	if cause := context.Cause(ctx); errors.Is(cause, ErrDetached) {
+	if cause := context.Cause(ctx); errors.Is(cause, detach.Err) {
 		a.e.tell(a.c, "detach")
 		return cause
 	}
@@ -236,13 +238,13 @@ func (a *Attachment) stdin(ctx context.Context, s Streams, once bool) error {
 	defer stop()
 	in := s.In
 	if a.TTY {
-		if in, err = detachable(in, s.DetachKeys); err != nil {
+		if in, err = detach.Reader(in, s.DetachKeys); err != nil {
 			return err
 		}
 	}
 	_, err = io.Copy(fifo, in)
 	fifo.Close()
-	if errors.Is(err, ErrDetached) || !once {
+	if errors.Is(err, detach.Err) || !once {
 		return err
 	}
 	return a.e.call(a.e.life, a.c.ID, "CloseIO", &wire.CloseIORequest{ID: a.c.ID, Stdin: true})

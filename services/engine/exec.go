@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/orlop/orlop/internal/detach"
 	"github.com/orlop/orlop/services/spec"
 )
 
@@ -84,7 +85,7 @@ func (e *Engine) NewExec(ref string, o Exec) (string, error) {
 	if len(o.Args) == 0 || o.Args[0] == "" {
 		return "", invalid("no exec command specified")
 	}
-	if err := CheckDetachKeys(o.DetachKeys); err != nil {
+	if err := detach.Check(o.DetachKeys); err != nil {
 		return "", err
 	}
 	x := &execution{Exec: o, id: newID(), c: c, done: make(chan struct{})}
@@ -333,7 +334,7 @@ func (e *Engine) copyExec(ctx context.Context, x *execution, p *pipes, s Streams
 	defer stop()
 	if s.In != nil && p.in != nil {
 		go func() {
-			if err := e.execStdin(x, p, s); errors.Is(err, ErrDetached) {
+			if err := e.execStdin(x, p, s); errors.Is(err, detach.Err) {
 				cancel(err)
 			}
 		}()
@@ -368,13 +369,13 @@ func (e *Engine) execStdin(x *execution, p *pipes, s Streams) error {
 	if x.TTY {
 		var err error
 		keys := x.DetachKeys
-		if in, err = detachable(in, keys); err != nil {
+		if in, err = detach.Reader(in, keys); err != nil {
 			return err
 		}
 	}
 	_, err := io.Copy(p.in, in)
 	p.in.Close()
-	if errors.Is(err, ErrDetached) {
+	if errors.Is(err, detach.Err) {
 		return err
 	}
 	return e.call(e.life, x.c.ID, "CloseIO", &wire.CloseIORequest{ID: x.c.ID, ExecID: x.id, Stdin: true})

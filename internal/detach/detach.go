@@ -1,14 +1,19 @@
-package engine
+// Package detach watches what a person types for the keys that detach a terminal from
+// a container.
+package detach
 
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
+
+	"github.com/containerd/errdefs"
 )
 
-// ErrDetached says that a client has typed the keys that detach it.
-var ErrDetached = errors.New("read escape sequence")
+// Err says that a client has typed the keys that detach it.
+var Err = errors.New("read escape sequence")
 
 // defaultDetach are ctrl-p, ctrl-q.
 var defaultDetach = []byte{16, 17}
@@ -30,14 +35,14 @@ func parseKeys(text string) ([]byte, error) {
 		case len(key) == 1:
 			out = append(out, key[0])
 		default:
-			return nil, invalid("invalid escape keys (%s) provided: unknown key %q", text, key)
+			return nil, fmt.Errorf("invalid escape keys (%s) provided: unknown key %q: %w", text, key, errdefs.ErrInvalidArgument)
 		}
 	}
 	return out, nil
 }
 
-// CheckDetachKeys tells whether keys can be read.
-func CheckDetachKeys(text string) error {
+// Check tells whether keys can be read; empty is ctrl-p,ctrl-q.
+func Check(text string) error {
 	_, err := parseKeys(text)
 	return err
 }
@@ -52,7 +57,8 @@ type escapes struct {
 	err  error
 }
 
-func detachable(r io.Reader, text string) (io.Reader, error) {
+// Reader reads until the keys are typed, which ends it with [Err].
+func Reader(r io.Reader, text string) (io.Reader, error) {
 	keys, err := parseKeys(text)
 	return &escapes{r: r, keys: keys}, err
 }
@@ -63,7 +69,7 @@ func (e *escapes) Read(p []byte) (int, error) {
 		n, err := e.r.Read(p)
 		e.err = err
 		e.take(p[:n])
-		if e.err != nil && !errors.Is(e.err, ErrDetached) {
+		if e.err != nil && !errors.Is(e.err, Err) {
 			e.out = append(e.out, e.keys[:e.held]...)
 			e.held = 0
 		}
@@ -81,7 +87,7 @@ func (e *escapes) take(b []byte) {
 	for _, c := range bytes.Clone(b) {
 		if c == e.keys[e.held] {
 			if e.held++; e.held == len(e.keys) {
-				e.held, e.err = 0, ErrDetached
+				e.held, e.err = 0, Err
 				return
 			}
 			continue
