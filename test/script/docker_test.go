@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,31 +25,49 @@ import (
 
 // dockerRig gives each script a daemon of its own, with the image "box" in it, and
 // the unmodified docker client.
-type dockerRig struct{ *rig }
+type dockerRig struct {
+	*rig
+	programs string // folders of programs, as in PATH
+}
 
 func TestDocker(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it mounts file systems and starts containers")
-	}
 	if _, err := exec.LookPath("docker"); err != nil {
 		t.Skip("needs the docker client")
+	}
+	testEngine(t, "docker", "bin")
+}
+
+// TestOrlop runs what is our own client's alone, and then what docker's users do, by
+// our client under docker's name.
+func TestOrlop(t *testing.T) {
+	testEngine(t, "orlop", "bin")
+	testEngine(t, "docker", "posing", "bin")
+}
+
+// testEngine runs the scripts of a folder, with programs from these folders.
+func testEngine(t *testing.T, scripts string, bins ...string) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts file systems and starts containers")
 	}
 	dir, err := os.MkdirTemp("", "orlop-script-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := dockerRig{&rig{t: t, dir: dir}}
+	r := dockerRig{&rig{t: t, dir: dir}, dir + "/" + strings.Join(bins, ":"+dir+"/")}
 	t.Cleanup(r.close)
-	r.must("go", "build", "-o", r.path("bin")+"/", "../../cmd/orlopctl", "../../cmd/orlopd", "../../cmd/containerd-shim-orlop-v1")
+	r.must("go", "build", "-o", r.path("bin")+"/", "../../cmd/orlop", "../../cmd/orlopctl", "../../cmd/orlopd", "../../cmd/containerd-shim-orlop-v1")
+	if err := errors.Join(os.Mkdir(r.path("posing"), 0o755), os.Symlink(r.path("bin", "orlop"), r.path("posing", "docker"))); err != nil {
+		t.Fatal(err)
+	}
 	r.startRegistry()
 	if err := testimage.Write(r.path("layout")); err != nil {
 		t.Fatal(err)
 	}
 	r.must("skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "oci:"+r.path("layout")+":latest", "docker://"+r.registry+"/box:latest")
 	r.must("tar", "cf", r.path("image.tar"), "-C", r.path("layout"), ".")
-	t.Run("scripts", func(t *testing.T) {
+	t.Run(scripts, func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
-			Dir:   "docker",
+			Dir:   scripts,
 			Setup: r.setup,
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "eventually": eventually,
 				"daemon": r.daemon, "api": api},
@@ -68,7 +87,7 @@ func (r dockerRig) setup(e *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	e.Setenv("PATH", r.path("bin")+":"+os.Getenv("PATH"))
+	e.Setenv("PATH", r.programs+":"+os.Getenv("PATH"))
 	e.Setenv("REGISTRY", r.registry)
 	e.Setenv("ARCHIVE", r.path("image.tar"))
 	e.Setenv("DIR", dir)
@@ -85,7 +104,7 @@ func (r dockerRig) setup(e *testscript.Env) error {
 		}
 	})
 	for _, args := range [][]string{{"pull", "-q", r.registry + "/box"}, {"tag", r.registry + "/box", "box"}, {"rmi", r.registry + "/box"}} {
-		cmd := exec.Command("docker", args...)
+		cmd := exec.Command(r.path("bin", "orlop"), args...)
 		cmd.Env = e.Vars
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("docker %v: %w: %s", args, err, out)
@@ -96,13 +115,13 @@ func (r dockerRig) setup(e *testscript.Env) error {
 
 // removeAll removes what a script that failed has left: containers outlive a daemon.
 func (r dockerRig) removeAll(env []string) {
-	list := exec.Command("docker", "ps", "-aq")
+	list := exec.Command(r.path("bin", "orlop"), "ps", "-aq")
 	list.Env = env
 	ids, err := list.Output()
 	if err != nil || len(bytes.TrimSpace(ids)) == 0 {
 		return // there are none, or no daemon that would know
 	}
-	remove := exec.Command("docker", append([]string{"rm", "-f"}, strings.Fields(string(ids))...)...)
+	remove := exec.Command(r.path("bin", "orlop"), append([]string{"rm", "-f"}, strings.Fields(string(ids))...)...)
 	remove.Env = env
 	if out, err := remove.CombinedOutput(); err != nil {
 		r.t.Errorf("docker rm: %v: %s", err, out)
