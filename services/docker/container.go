@@ -285,6 +285,8 @@ func ago(s engine.State) string {
 	switch {
 	case s.Removing:
 		return "Removal In Progress"
+	case s.Restarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, since(s.FinishedAt))
 	case s.Paused:
 		return fmt.Sprintf("Up %s (Paused)", since(s.StartedAt))
 	case s.Running:

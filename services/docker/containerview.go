@@ -43,7 +43,7 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 func encodeState(s engine.State) *api.State {
 	return &api.State{
-		Status: api.ContainerState(s.Status()), Running: s.Running, Paused: s.Paused, OOMKilled: s.OOMKilled, Pid: s.PID,
+		Status: api.ContainerState(s.Status()), Running: s.Running || s.Restarting, Restarting: s.Restarting, Paused: s.Paused, OOMKilled: s.OOMKilled, Pid: s.PID,
 		ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
 	}
 }
@@ -53,7 +53,7 @@ func encodeInspect(v engine.View) api.InspectResponse {
 	return api.InspectResponse{
 		ID: v.ID, Created: stamp(v.Created), Path: path, Args: args, State: encodeState(v.State), Image: v.ImageID, Name: "/" + v.Name,
 		ResolvConfPath: filepath.Join(v.Folder, "resolv.conf"), HostnamePath: filepath.Join(v.Folder, "hostname"),
-		HostsPath: filepath.Join(v.Folder, "hosts"), LogPath: v.LogPath, Driver: v.Snapshotter, Platform: "linux",
+		HostsPath: filepath.Join(v.Folder, "hosts"), LogPath: v.LogPath, RestartCount: v.Restarts, Driver: v.Snapshotter, Platform: "linux",
 		ExecIDs: v.ExecIDs, HostConfig: v.HostConfig, Config: v.Config, Mounts: mountPoints(v),
 		Storage:         &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: v.Snapshotter}}},
 		NetworkSettings: &api.NetworkSettings{Ports: network.PortMap{}, Networks: networks(v)},

@@ -151,7 +151,7 @@ func info(s *Server, c *call) error {
 		switch {
 		case v.State.Paused:
 			out.ContainersPaused++
-		case v.State.Running:
+		case v.State.Running, v.State.Restarting:
 			out.ContainersRunning++
 		default:
 			out.ContainersStopped++

@@ -68,6 +68,10 @@ func (e *Engine) Attach(ctx context.Context, ref string) (*Attachment, error) {
 		c.mu.Unlock()
 		return nil, conflict("container %s is paused, unpause the container before attach", ref)
 	}
+	if s.Restarting {
+		c.mu.Unlock()
+		return nil, conflict("Container %s is restarting, wait until the container is running", c.ID)
+	}
 	if !started {
 		a.wait()
 	}

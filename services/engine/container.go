@@ -26,12 +26,14 @@ type record struct {
 	// ImageID is the digest the image's name pointed at.
 	ImageID string
 	State   State
+	Restart restarts
 }
 
 // State is how a container's last run was or is.
 type State struct {
 	Running    bool
 	Paused     bool
+	Restarting bool // it waits to be started again
 	OOMKilled  bool
 	Removing   bool
 	PID        int
@@ -46,6 +48,8 @@ func (s State) Status() string {
 	switch {
 	case s.Removing:
 		return "removing"
+	case s.Restarting:
+		return "restarting"
 	case s.Paused:
 		return "paused"
 	case s.Running:
@@ -69,6 +73,8 @@ type Container struct {
 	ended   chan struct{} // closed when the present run ends; nil if there is none
 	waiters map[*Waiter]struct{}
 	pending []*Attachment // wait for the start
+	backoff chan struct{} // closed to end the pause before a restart; nil if there is none
+	keep    bool          // it is stopped to be started: it does not remove itself
 }
 
 // raw is an extension as it is stored.
@@ -144,6 +150,8 @@ type View struct {
 	Config     *api.Config
 	HostConfig *api.HostConfig
 	State      State
+	// Restarts is how often it was started again.
+	Restarts int
 	// Snapshotter keeps its tree, under Snapshot.
 	Snapshotter, Snapshot string
 	// LogPath is its log, "" if there is none that can be read.
@@ -157,7 +165,7 @@ type View struct {
 func (e *Engine) view(c *Container) View {
 	c.mu.Lock()
 	v := View{ID: c.ID, Name: c.rec.Name, Created: c.stored.Created, ImageID: c.rec.ImageID, Config: c.rec.Config,
-		HostConfig: c.rec.HostConfig, State: c.rec.State, Snapshotter: c.stored.Snapshotter, Snapshot: c.stored.SnapshotKey,
+		HostConfig: c.rec.HostConfig, State: c.rec.State, Restarts: c.rec.Restart.Count, Snapshotter: c.stored.Snapshotter, Snapshot: c.stored.SnapshotKey,
 		Folder: e.folder(c.ID)}
 	c.mu.Unlock()
 	if v.HostConfig.LogConfig.Type != logNone {

@@ -90,6 +90,9 @@ type Engine struct {
 	byID   map[string]*Container
 	byName map[string]*Container
 	execs  map[string]*execution
+	open   bool // the containers of an earlier run were found
+
+	opened time.Time // when the engine was opened
 }
 
 // loads is how many containers are asked for at once at the start.
@@ -97,7 +100,7 @@ const loads = 16
 
 // Open finds the containers of an earlier run.
 func Open(ctx context.Context, at Where, parts Parts) (*Engine, error) {
-	e := &Engine{Parts: parts, at: at, events: newJournal(),
+	e := &Engine{Parts: parts, at: at, events: newJournal(), opened: now(),
 		byID: map[string]*Container{}, byName: map[string]*Container{}, execs: map[string]*execution{}}
 	e.life, e.stop = context.WithCancel(namespaces.With(context.WithoutCancel(ctx), namespaces.Default))
 	for _, dir := range []string{e.folder(""), at.State, at.Sockets} {
@@ -109,8 +112,19 @@ func Open(ctx context.Context, at Where, parts Parts) (*Engine, error) {
 		e.stop()
 		return nil, err
 	}
+	e.mu.Lock()
+	e.open = true
+	e.mu.Unlock()
 	e.work.Go(e.listen)
+	e.work.Go(e.revive)
 	return e, nil
+}
+
+// isOpen tells whether all containers are known: before, none is started again.
+func (e *Engine) isOpen() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.open
 }
 
 // Close lets go of containers; they go on.

@@ -136,7 +136,7 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]View, error) {
 	}
 	out := []View{}
 	for _, v := range e.all() {
-		if !o.All && o.Limit <= 0 && !v.State.Running && !f.has("status") && !f.has("exited") {
+		if !o.All && o.Limit <= 0 && !v.State.Running && !v.State.Restarting && !f.has("status") && !f.has("exited") {
 			continue
 		}
 		if !bounds.fit(v) || !f.fitContainer(v) {

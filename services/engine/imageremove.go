@@ -78,7 +78,7 @@ func (e *Engine) unused(img Image, ref string, force bool) error {
 		if !shortID.MatchString(ref) {
 			what = `unable to remove repository reference "` + ref + `"`
 		}
-		if c.State.Running {
+		if c.State.Running || c.State.Restarting {
 			return conflict("conflict: %s (cannot be forced) - container %s is using its referenced image %s", what, short(c.ID), short(img.ID.Encoded()))
 		}
 		if !force {

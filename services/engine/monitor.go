@@ -44,8 +44,10 @@ func (e *Engine) monitor(c *Container) {
 func (e *Engine) finish(ctx context.Context, c *Container, exit int, at time.Time) {
 	c.mu.Lock()
 	began := c.rec.State.StartedAt
-	s := &c.rec.State
+	s, r := &c.rec.State, &c.rec.Restart
 	s.Running, s.Paused, s.PID, s.ExitCode, s.FinishedAt = false, false, 0, exit, at.UTC()
+	s.Restarting = r.next(c.rec.HostConfig.RestartPolicy, exit, at.Sub(began))
+	again, pause, keep := s.Restarting, r.Pause, c.keep
 	c.mu.Unlock()
 	if err := e.save(ctx, c); err != nil {
 		log.G(ctx).WithError(err).Error("the end of a container could not be recorded")
@@ -62,7 +64,11 @@ func (e *Engine) finish(ctx context.Context, c *Container, exit int, at time.Tim
 	c.mu.Unlock()
 	e.tell(c, "die", "exitCode", code(exit), "execDuration", code(int(at.Sub(began).Seconds())))
 	c.fire(waitExit)
-	if _, host := c.config(); host.AutoRemove {
+	if again && e.isOpen() {
+		e.retry(c, pause)
+		return
+	}
+	if _, host := c.config(); host.AutoRemove && !keep {
 		if err := e.remove(ctx, c); err != nil {
 			log.G(ctx).WithError(err).Warnf("container %s", c.ID)
 		}

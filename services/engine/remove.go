@@ -16,7 +16,13 @@ func (e *Engine) Remove(ctx context.Context, ref string, force bool) error {
 		return err
 	}
 	ctx = e.detached(ctx)
-	if ended, running := c.running(); running && force && ended != nil {
+	var ended <-chan struct{}
+	if force {
+		if _, ended, err = e.halt(ctx, c); err != nil {
+			return err
+		}
+	}
+	if ended != nil {
 		if err := e.signal(ctx, c, unix.SIGKILL); err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
@@ -32,12 +38,8 @@ func (e *Engine) Remove(ctx context.Context, ref string, force bool) error {
 			return nil // it removes itself
 		}
 		return notFound("No such container: %s", ref)
-	case s.Running:
-		what := "running"
-		if s.Paused {
-			what = "paused"
-		}
-		return conflict("cannot remove container %q: container is %s: stop the container before removing or force remove", "/"+c.name(), what)
+	case s.Running, s.Restarting:
+		return conflict("cannot remove container %q: container is %s: stop the container before removing or force remove", "/"+c.name(), s.Status())
 	}
 	return e.remove(ctx, c)
 }
@@ -136,7 +138,7 @@ func (e *Engine) Prune(ctx context.Context, f Filters) (ids []string, freed int6
 	}
 	ids = []string{}
 	for _, v := range e.all() {
-		if v.State.Running || !f.labels(v.Config.Labels) || !until.IsZero() && !v.Created.Before(until) {
+		if v.State.Running || v.State.Restarting || !f.labels(v.Config.Labels) || !until.IsZero() && !v.Created.Before(until) {
 			continue
 		}
 		size := e.size(e.in(ctx), v)

@@ -40,9 +40,12 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 		return conflict("container is marked for removal and cannot be started")
 	case s.Paused:
 		return conflict("cannot start a paused container, try unpause instead")
-	case s.Running:
+	case s.Running, s.Restarting:
 		return errUnchanged
 	}
+	c.mu.Lock()
+	c.rec.Restart = restarts{}
+	c.mu.Unlock()
 	ctx = e.detached(ctx) // half a start is worse than one that nobody waits for
 	if err := e.start(ctx, c); err != nil {
 		e.failed(ctx, c, err)
@@ -99,7 +102,7 @@ func (e *Engine) create(ctx context.Context, c *Container, made *specs.Spec, roo
 	}
 	c.mu.Lock()
 	c.stored.Spec = raw{specType + "Spec", data}
-	c.rec.State = State{Running: true, StartedAt: now()}
+	c.rec.State = State{Running: true, StartedAt: now(), FinishedAt: c.rec.State.FinishedAt}
 	runtime := c.stored.Runtime.Name
 	c.mu.Unlock()
 	var g errgroup.Group

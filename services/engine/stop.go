@@ -52,10 +52,6 @@ func (e *Engine) Stop(ctx context.Context, ref string, o StopOptions) error {
 	if err != nil {
 		return err
 	}
-	ended, running := c.running()
-	if !running || ended == nil {
-		return errUnchanged
-	}
 	config, _ := c.config()
 	if o.Signal == "" {
 		o.Signal = config.StopSignal
@@ -71,6 +67,17 @@ func (e *Engine) Stop(ctx context.Context, ref string, o StopOptions) error {
 		}
 	}
 	ctx = e.detached(ctx)
+	was, ended, err := e.halt(ctx, c)
+	if err != nil {
+		return err
+	}
+	if ended == nil {
+		if was.Restarting {
+			e.tell(c, "stop")
+			return nil
+		}
+		return errUnchanged
+	}
 	if err := e.signal(ctx, c, sig); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
@@ -122,11 +129,19 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 	if err != nil {
 		return err
 	}
+	ctx = e.detached(ctx)
 	ended, running := c.running()
+	if config, _ := c.config(); ends(sig, config) {
+		was, over, err := e.halt(ctx, c)
+		if err != nil || was.Restarting {
+			return err
+		}
+		ended, running = over, was.Running
+	}
 	if !running {
 		return conflict("cannot kill container: %s: container %s is not running", ref, c.ID)
 	}
-	if err := e.signal(e.detached(ctx), c, sig); err != nil {
+	if err := e.signal(ctx, c, sig); err != nil {
 		if errdefs.IsNotFound(err) {
 			return conflict("cannot kill container: %s: container %s is not running", ref, c.ID)
 		}
@@ -140,17 +155,27 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 
 // Restart stops a container if it runs, and starts it.
 func (e *Engine) Restart(ctx context.Context, ref string, o StopOptions) error {
-	if err := e.Stop(ctx, ref, o); err != nil && !errdefs.IsNotModified(err) {
-		return err
-	}
-	if err := e.Start(ctx, ref); err != nil && !errdefs.IsNotModified(err) {
-		return err
-	}
 	c, err := e.lookup(ref)
-	if err == nil {
-		e.tell(c, "restart")
+	if err != nil {
+		return err
 	}
-	return err
+	c.keeps(true)
+	defer c.keeps(false)
+	if err := e.Stop(ctx, c.ID, o); err != nil && !errdefs.IsNotModified(err) {
+		return err
+	}
+	if err := e.Start(ctx, c.ID); err != nil && !errdefs.IsNotModified(err) {
+		return err
+	}
+	e.tell(c, "restart")
+	return nil
+}
+
+// keeps says whether a container stays there at its end though it removes itself.
+func (c *Container) keeps(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keep = on
 }
 
 // Pause stops a container's processes where they are.
@@ -206,7 +231,10 @@ func (e *Engine) mustRun(ref string) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, running := c.running(); !running {
+	switch s := c.state(); {
+	case s.Restarting:
+		return nil, conflict("Container %s is restarting, wait until the container is running", c.ID)
+	case !s.Running:
 		return nil, conflict("container %s is not running", c.ID)
 	}
 	return c, nil

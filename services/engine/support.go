@@ -21,6 +21,9 @@ func unsupported(c *api.Config, h *api.HostConfig) error {
 	if err := api.ValidateRestartPolicy(h.RestartPolicy); err != nil {
 		return invalid("%v", err)
 	}
+	if err := checkRestart(h); err != nil {
+		return err
+	}
 	for _, o := range []struct {
 		ok          bool
 		name, value string
@@ -47,7 +50,6 @@ func unsupportedConfig(c *api.Config, h *api.HostConfig) []field {
 		{c.Healthcheck != nil && len(c.Healthcheck.Test) > 0 && c.Healthcheck.Test[0] != "NONE", "Config.Healthcheck"},
 		{len(h.VolumesFrom) > 0, "HostConfig.VolumesFrom"},
 		{h.VolumeDriver != "" && h.VolumeDriver != "local", "HostConfig.VolumeDriver"},
-		{!h.RestartPolicy.IsNone(), "HostConfig.RestartPolicy " + string(h.RestartPolicy.Name)},
 		{h.Init != nil && *h.Init, "HostConfig.Init"},
 		{len(h.Links) > 0, "HostConfig.Links"},
 		{len(h.PortBindings) > 0 && !h.NetworkMode.IsHost() && !h.NetworkMode.IsNone(), "HostConfig.PortBindings"},

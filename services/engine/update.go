@@ -15,8 +15,8 @@ func (e *Engine) Update(ctx context.Context, ref string, u api.UpdateConfig) err
 	if err != nil {
 		return err
 	}
-	if !u.RestartPolicy.IsNone() {
-		return missing("RestartPolicy %s is not available yet", u.RestartPolicy.Name)
+	if err := api.ValidateRestartPolicy(u.RestartPolicy); err != nil {
+		return invalid("%v", err)
 	}
 	for _, f := range unsupportedResources(&u.Resources) {
 		if f.given {
@@ -31,6 +31,12 @@ func (e *Engine) Update(ctx context.Context, ref string, u api.UpdateConfig) err
 	_, old := c.config()
 	next := *old
 	changed(&next.Resources, &u.Resources)
+	if u.RestartPolicy.Name != "" {
+		if next.AutoRemove && !u.RestartPolicy.IsNone() {
+			return conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
+		}
+		next.RestartPolicy = u.RestartPolicy
+	}
 	r := resources(&next.Resources)
 	limits, err := r.Limits()
 	if err != nil {

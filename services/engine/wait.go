@@ -46,7 +46,7 @@ func (e *Engine) Wait(ref string, what WaitFor) (*Waiter, error) {
 	w := &Waiter{c: c, what: what, done: make(chan State, 1)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if what == NotRunning && !c.rec.State.Running {
+	if what == NotRunning && !c.rec.State.Running && !c.rec.State.Restarting {
 		w.done <- c.rec.State
 		return w, nil
 	}

@@ -70,7 +70,7 @@ func testEngine(t *testing.T, scripts string, bins ...string) {
 			Dir:   scripts,
 			Setup: r.setup,
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "eventually": eventually,
-				"daemon": r.daemon, "api": api},
+				"daemon": r.daemon, "machine": r.machine, "api": api},
 			RequireExplicitExec: true,
 		})
 	})
