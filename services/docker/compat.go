@@ -9,6 +9,10 @@ const (
 	// plainNetwork is when the address of the first network was left out beside those
 	// of all networks.
 	plainNetwork version = 52
+	// startInterval is when health checks got an interval of their own for the start.
+	startInterval version = 44
+	// healthInList is when lists of containers began to show health.
+	healthInList version = 52
 	// newDiskUsage is when disk usage got one part for each kind of thing.
 	newDiskUsage version = 52
 )

@@ -40,6 +40,7 @@ func createContainer(s *Server, c *call) error {
 	if err != nil {
 		return err
 	}
+	oldHealth(req.Config, c.version)
 	o := engine.Creation{Name: c.query("name"), Config: req.Config, Host: req.HostConfig}
 	if p != nil {
 		o.Platform = *p
@@ -78,6 +79,9 @@ func listContainers(s *Server, c *call) error {
 	out := []api.Summary{}
 	for _, v := range all {
 		sum := encodeContainer(v)
+		if c.version >= healthInList {
+			sum.Health = healthSummary(v.State.Health)
+		}
 		if c.flag("size") {
 			sum.SizeRw, sum.SizeRootFs = s.engine.Sizes(c.r.Context(), v)
 		}
@@ -290,7 +294,7 @@ func ago(s engine.State) string {
 	case s.Paused:
 		return fmt.Sprintf("Up %s (Paused)", since(s.StartedAt))
 	case s.Running:
-		return "Up " + since(s.StartedAt)
+		return "Up " + since(s.StartedAt) + healthNote(s.Health)
 	case s.StartedAt.IsZero():
 		return "Created"
 	}

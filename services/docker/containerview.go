@@ -44,7 +44,7 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 func encodeState(s engine.State) *api.State {
 	return &api.State{
 		Status: api.ContainerState(s.Status()), Running: s.Running || s.Restarting, Restarting: s.Restarting, Paused: s.Paused, OOMKilled: s.OOMKilled, Pid: s.PID,
-		ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt),
+		ExitCode: s.ExitCode, Error: s.Error, StartedAt: stamp(s.StartedAt), FinishedAt: stamp(s.FinishedAt), Health: s.Health,
 	}
 }
 

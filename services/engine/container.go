@@ -41,6 +41,8 @@ type State struct {
 	Error      string
 	StartedAt  time.Time
 	FinishedAt time.Time
+	// Health is nil if it is not checked; it is replaced, never changed.
+	Health *api.Health `json:",omitempty"`
 }
 
 // Status is the state in one word, as clients know it.

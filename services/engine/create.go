@@ -184,6 +184,7 @@ func merge(c api.Config, img *api.Config) *api.Config {
 	if len(c.Shell) == 0 {
 		c.Shell = img.Shell
 	}
+	c.Healthcheck = mergeHealth(c.Healthcheck, img.Healthcheck)
 	c.Env = mergeEnv(img.Env, c.Env)
 	labels := maps.Clone(img.Labels)
 	if labels == nil {

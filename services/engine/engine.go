@@ -92,7 +92,8 @@ type Engine struct {
 	execs  map[string]*execution
 	open   bool // the containers of an earlier run were found
 
-	opened time.Time // when the engine was opened
+	opened  time.Time // when the engine was opened
+	probing chan struct{}
 }
 
 // loads is how many containers are asked for at once at the start.
@@ -100,7 +101,7 @@ const loads = 16
 
 // Open finds the containers of an earlier run.
 func Open(ctx context.Context, at Where, parts Parts) (*Engine, error) {
-	e := &Engine{Parts: parts, at: at, events: newJournal(), opened: now(),
+	e := &Engine{Parts: parts, at: at, events: newJournal(), opened: now(), probing: make(chan struct{}, probes),
 		byID: map[string]*Container{}, byName: map[string]*Container{}, execs: map[string]*execution{}}
 	e.life, e.stop = context.WithCancel(namespaces.With(context.WithoutCancel(ctx), namespaces.Default))
 	for _, dir := range []string{e.folder(""), at.State, at.Sockets} {

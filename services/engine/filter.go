@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	api "github.com/moby/moby/api/types/container"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -178,6 +179,11 @@ func (e *Engine) listBounds(ctx context.Context, f Filters) (b listBounds, err e
 			return b, invalid("invalid filter 'status=%s'", s)
 		}
 	}
+	for _, s := range f["health"] {
+		if err := api.ValidateHealthStatus(api.HealthStatus(s)); err != nil {
+			return b, invalid("%v", err)
+		}
+	}
 	for _, s := range f["exited"] {
 		if _, err := strconv.Atoi(s); err != nil {
 			return b, invalid("invalid filter 'exited=%s'", s)
@@ -196,7 +202,7 @@ func (f Filters) fitContainer(v View) bool {
 	exited := !f.has("exited") || v.State.Status() == "exited" && f.is("exited", strconv.Itoa(v.State.ExitCode))
 	return ids && exited && f.labels(v.Config.Labels) && f.matches("name", v.Name, "/"+v.Name) &&
 		f.is("status", v.State.Status()) && f.is("network", v.HostConfig.NetworkMode.NetworkName(), string(v.HostConfig.NetworkMode)) &&
-		f.is("health", "none") && f.is("is-task", "false")
+		f.is("health", string(healthStatus(v.State))) && f.is("is-task", "false")
 }
 
 // ListImages returns images that fit.

@@ -47,6 +47,7 @@ func (e *Engine) finish(ctx context.Context, c *Container, exit int, at time.Tim
 	s, r := &c.rec.State, &c.rec.Restart
 	s.Running, s.Paused, s.PID, s.ExitCode, s.FinishedAt = false, false, 0, exit, at.UTC()
 	s.Restarting = r.next(c.rec.HostConfig.RestartPolicy, exit, at.Sub(began))
+	s.Health = lastHealth(s.Health)
 	again, pause, keep := s.Restarting, r.Pause, c.keep
 	c.mu.Unlock()
 	if err := e.save(ctx, c); err != nil {
@@ -122,6 +123,7 @@ func (e *Engine) resume(ctx context.Context, c *Container, t *manager.Task) {
 	}
 	c.ended = make(chan struct{})
 	c.mu.Unlock()
+	e.followHealth(c, true)
 	e.work.Go(func() { e.monitor(c) })
 }
 

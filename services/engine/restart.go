@@ -109,7 +109,8 @@ func (e *Engine) attempt(c *Container) {
 	more := c.rec.Restart.next(host.RestartPolicy, failureCode(err), 0)
 	pause := c.rec.Restart.Pause
 	if more {
-		c.rec.State = State{Restarting: true, ExitCode: failureCode(err), Error: err.Error(), StartedAt: before.StartedAt, FinishedAt: now()}
+		c.rec.State = State{Restarting: true, ExitCode: failureCode(err), Error: err.Error(), StartedAt: before.StartedAt, FinishedAt: now(),
+			Health: lastHealth(before.Health)}
 	}
 	c.mu.Unlock()
 	if !more {

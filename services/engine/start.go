@@ -102,7 +102,7 @@ func (e *Engine) create(ctx context.Context, c *Container, made *specs.Spec, roo
 	}
 	c.mu.Lock()
 	c.stored.Spec = raw{specType + "Spec", data}
-	c.rec.State = State{Running: true, StartedAt: now(), FinishedAt: c.rec.State.FinishedAt}
+	c.rec.State = State{Running: true, StartedAt: now(), FinishedAt: c.rec.State.FinishedAt, Health: firstHealth(config, c.rec.State.Health)}
 	runtime := c.stored.Runtime.Name
 	c.mu.Unlock()
 	var g errgroup.Group
@@ -151,6 +151,7 @@ func (e *Engine) began(c *Container, pid int) {
 	c.ended = make(chan struct{})
 	c.mu.Unlock()
 	e.tell(c, "start")
+	e.followHealth(c, false)
 	e.work.Go(func() { e.monitor(c) })
 }
 

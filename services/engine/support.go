@@ -24,6 +24,9 @@ func unsupported(c *api.Config, h *api.HostConfig) error {
 	if err := checkRestart(h); err != nil {
 		return err
 	}
+	if err := validHealth(c.Healthcheck); err != nil {
+		return err
+	}
 	for _, o := range []struct {
 		ok          bool
 		name, value string
@@ -47,7 +50,6 @@ type field struct {
 func unsupportedConfig(c *api.Config, h *api.HostConfig) []field {
 	return []field{
 		{len(c.Volumes) > 0, "Config.Volumes (anonymous volumes)"},
-		{c.Healthcheck != nil && len(c.Healthcheck.Test) > 0 && c.Healthcheck.Test[0] != "NONE", "Config.Healthcheck"},
 		{len(h.VolumesFrom) > 0, "HostConfig.VolumesFrom"},
 		{h.VolumeDriver != "" && h.VolumeDriver != "local", "HostConfig.VolumeDriver"},
 		{h.Init != nil && *h.Init, "HostConfig.Init"},
@@ -84,9 +86,6 @@ func warnings(img *api.Config) []string {
 		}
 		slices.Sort(paths)
 		out = append(out, "The image wants volumes at "+strings.Join(paths, ", ")+": they are kept in the container itself and go with it, since volumes are not available yet.")
-	}
-	if h := img.Healthcheck; h != nil && len(h.Test) > 0 && h.Test[0] != "NONE" {
-		out = append(out, "The image's health check is not run: it is not available yet.")
 	}
 	return out
 }
