@@ -14,6 +14,7 @@ import (
 // containerEngine adds the use-cases behind the Docker API.
 func containerEngine(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Engine, "local", func(s *plugins.Scope) plugins.Build[*engine.Engine] {
+		cfg := plugins.Config(s, engine.Config{})
 		db, bus, runtime := plugins.One(s, kinds.Metadata), plugins.One(s, kinds.Events), plugins.One(s, kinds.Runtime)
 		unpacker, transfers := plugins.One(s, kinds.Unpacker), plugins.One(s, kinds.Transfer)
 		archiver, drivers := plugins.One(s, kinds.Archiver), plugins.All(s, kinds.Snapshotter)
@@ -23,7 +24,7 @@ func containerEngine(r *plugins.Registry) {
 			return engine.Open(ctx, at, engine.Parts{
 				Containers: db().Containers(), Images: db().Images(), Content: db().Content(), Leases: db().Leases(),
 				Bus: bus(), Tasks: runtime(), Unpack: unpacker(), Transfer: transfers(), Archive: archiver(),
-				Snapshots: db().Snapshotter, Snapshotter: clientsDefault(db(), chosen, drivers()),
+				Snapshots: db().Snapshotter, Snapshotter: clientsDefault(db(), chosen, drivers()), Config: *cfg,
 			})
 		}
 	})

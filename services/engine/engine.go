@@ -67,6 +67,7 @@ type Parts struct {
 	Snapshotter func(ctx context.Context) string
 	// Networks is nil where there is none.
 	Networks Networks
+	Config   Config
 }
 
 // Where says where the engine keeps files.

@@ -228,6 +228,11 @@ func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (
 		return nil, err
 	}
 	o.Mounts = append(own, o.Mounts...)
+	if e.reaped(host) {
+		if err := e.addInit(&o); err != nil {
+			return nil, err
+		}
+	}
 	if o.Hostname != "" {
 		o.Env = append([]string{"HOSTNAME=" + o.Hostname}, o.Env...)
 	}

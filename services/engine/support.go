@@ -52,7 +52,6 @@ func unsupportedConfig(c *api.Config, h *api.HostConfig) []field {
 		{len(c.Volumes) > 0, "Config.Volumes (anonymous volumes)"},
 		{len(h.VolumesFrom) > 0, "HostConfig.VolumesFrom"},
 		{h.VolumeDriver != "" && h.VolumeDriver != "local", "HostConfig.VolumeDriver"},
-		{h.Init != nil && *h.Init, "HostConfig.Init"},
 		{len(h.Links) > 0, "HostConfig.Links"},
 		{len(h.PortBindings) > 0 && !h.NetworkMode.IsHost() && !h.NetworkMode.IsNone(), "HostConfig.PortBindings"},
 		{h.PublishAllPorts && !h.NetworkMode.IsHost() && !h.NetworkMode.IsNone(), "HostConfig.PublishAllPorts"},

@@ -134,7 +134,11 @@ func startDaemon(bin, dir string) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(bin, "orlopd"), "--root", filepath.Join(dir, "root"), "--state", filepath.Join(dir, "state"))
+	args := []string{"--root", filepath.Join(dir, "root"), "--state", filepath.Join(dir, "state")}
+	if config := filepath.Join(dir, "config.toml"); exists(config) {
+		args = append(args, "--config", config)
+	}
+	cmd := exec.Command(filepath.Join(bin, "orlopd"), args...)
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
@@ -152,6 +156,11 @@ func startDaemon(bin, dir string) error {
 	}
 	text, _ := os.ReadFile(log.Name())
 	return fmt.Errorf("the daemon does not come up: %s", text)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // signalDaemon ends the daemon and waits until it is gone.
@@ -176,7 +185,7 @@ func signalDaemon(dir string, sig syscall.Signal) error {
 	return fmt.Errorf("the daemon does not end")
 }
 
-// daemon is the command "daemon kill|stop|start".
+// daemon is the command "daemon kill|stop|start". It is started with $DIR/config.toml if that is there.
 func (r dockerRig) daemon(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: daemon kill|stop|start")
