@@ -11,7 +11,6 @@ import (
 	"github.com/docker/cli/cli/command/formatter"
 	"github.com/docker/cli/opts"
 	"github.com/moby/moby/api/pkg/stdcopy"
-	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
@@ -433,12 +432,4 @@ func pruneContainers(s *session.Session) *cobra.Command {
 		got, err := e.ContainerPrune(ctx, client.ContainerPruneOptions{Filters: f})
 		return pruned{title: "Deleted Containers:", names: got.Report.ContainersDeleted, freed: got.Report.SpaceReclaimed}, err
 	})
-}
-
-// stateOf is a short word for where a container is in its life.
-func stateOf(st *container.State) string {
-	if st == nil {
-		return "unknown"
-	}
-	return string(st.Status)
 }

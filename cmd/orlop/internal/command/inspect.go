@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -66,7 +67,7 @@ func inspectCommand(s *session.Session) *cobra.Command {
 				if kind != "" {
 					return nil, nil, fmt.Errorf("%q is not a valid value for --type", kind)
 				}
-				return nil, nil, fmt.Errorf("No such object: %s", ref)
+				return nil, nil, errors.New("No such object: " + ref)
 			})
 		}}
 	inspectFlags(c, &format)
