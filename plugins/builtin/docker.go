@@ -2,6 +2,8 @@ package builtin
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"path/filepath"
 
 	"github.com/orlop/orlop/internal/version"
@@ -9,6 +11,7 @@ import (
 	"github.com/orlop/orlop/plugins/kinds"
 	"github.com/orlop/orlop/services/docker"
 	"github.com/orlop/orlop/services/engine"
+	"github.com/orlop/orlop/services/grpc"
 )
 
 // containerEngine adds the use-cases behind the Docker API.
@@ -30,11 +33,45 @@ func containerEngine(r *plugins.Registry) {
 	})
 }
 
+// dockerConfig is where the Docker Engine API is served.
+type dockerConfig struct {
+	// Address is the unix socket's path; empty is a socket in the state folder.
+	Address string `toml:"address"`
+	// UID owns the socket.
+	UID int `toml:"uid"`
+	// GID may use the socket, too. Who may is as good as root.
+	GID int `toml:"gid"`
+	// TCP is a socket for other machines.
+	TCP tcpConfig `toml:"tcp"`
+}
+
+// tcpConfig is a TCP socket, whose clients must show certificates.
+type tcpConfig struct {
+	// Listen is host:port; empty is no such socket.
+	Listen string `toml:"listen"`
+	// CA is the file with the certificates (PEM) of those who sign clients'.
+	CA string `toml:"ca"`
+	// Cert is the file with the daemon's certificate.
+	Cert string `toml:"cert"`
+	// Key is the file with the daemon's key, which its owner alone may read.
+	Key string `toml:"key"`
+}
+
+func (c tcpConfig) tls() docker.TLS { return docker.TLS(c) }
+
+// Validate checks paths, and that a TCP socket has its certificates.
+func (c *dockerConfig) Validate() error {
+	if err := c.TCP.tls().Validate(); err != nil {
+		return fmt.Errorf("tcp.%w", err)
+	}
+	return (&doorConfig{Address: c.Address}).Validate()
+}
+
 func doorDocker(r *plugins.Registry, d *Daemon) {
 	plugins.Provide(r, kinds.Door, "docker", func(s *plugins.Scope) plugins.Build[kinds.Server] {
-		cfg := plugins.Config(s, doorConfig{})
+		cfg := plugins.Config(s, dockerConfig{})
 		e := plugins.One(s, kinds.Engine)
-		sock := cfg.socket()
+		sock := grpc.Socket{Path: cfg.Address, UID: cfg.UID, GID: cfg.GID}
 		if sock.Path == "" {
 			sock.Path = filepath.Join(s.Settings().State, "docker.sock")
 		}
@@ -45,7 +82,14 @@ func doorDocker(r *plugins.Registry, d *Daemon) {
 			if err != nil {
 				return nil, err
 			}
-			return docker.Serve(l, sock.Path, e(), info), nil
+			if cfg.TCP.Listen == "" {
+				return docker.Serve(sock.Path, e(), info, l), nil
+			}
+			remote, err := cfg.TCP.tls().Open()
+			if err != nil {
+				return nil, errors.Join(err, l.Close())
+			}
+			return docker.Serve(sock.Path, e(), info, l, remote), nil
 		}
 	})
 }

@@ -138,6 +138,9 @@ func (s *Server) headers(w http.ResponseWriter) {
 }
 
 func (s *Server) serve(table []route, c *call) error {
+	if err := fromBrowser(c.r); err != nil {
+		return err
+	}
 	path := c.r.URL.Path
 	if m := versioned.FindStringSubmatch(path); m != nil {
 		v, ok := parseVersion(m[1])

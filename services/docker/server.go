@@ -14,8 +14,9 @@
 //
 // # Trust
 //
-// Who may connect is root: the socket is its owner's alone. Bodies, headers and
-// the number of connections are bounded all the same. A Server keeps nothing.
+// Who may connect is root: the socket is its owner's alone, and who comes by TCP shows
+// a certificate. Web pages are refused on both. Bodies, headers and the number of
+// connections are bounded all the same. A Server keeps nothing.
 package docker
 
 import (
@@ -56,8 +57,8 @@ type Server struct {
 	stop   context.CancelFunc
 }
 
-// Serve serves on a listener, whose path is for showing.
-func Serve(l net.Listener, path string, e *engine.Engine, info Info) *Server {
+// Serve serves on listeners; the path is the first one's, for showing.
+func Serve(path string, e *engine.Engine, info Info, listeners ...net.Listener) *Server {
 	s := &Server{path: path, engine: e, info: info}
 	base, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -65,11 +66,13 @@ func Serve(l net.Listener, path string, e *engine.Engine, info Info) *Server {
 		Handler: s.handler(), ReadHeaderTimeout: headerWait, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return base },
 	}
-	go func() {
-		if err := s.http.Serve(bounded(l, maxOpenConns)); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			log.L.WithError(err).Error("the Docker API stopped")
-		}
-	}()
+	for _, l := range listeners {
+		go func() {
+			if err := s.http.Serve(bounded(l, maxOpenConns)); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				log.L.WithError(err).Errorf("the Docker API stopped at %s", l.Addr())
+			}
+		}()
+	}
 	return s
 }
 

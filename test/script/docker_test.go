@@ -128,7 +128,8 @@ func (r dockerRig) removeAll(env []string) {
 	}
 }
 
-func startDaemon(bin, dir string) error {
+// startDaemon starts the daemon, with its files below dir, and waits for its door.
+func startDaemon(bin, dir string, flags ...string) error {
 	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
