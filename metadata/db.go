@@ -5,6 +5,7 @@
 // # Layout
 //
 //	meta                               schema version, daemon UUID, snapshot ID high-water mark
+//	networks/<id>                      one JSON record a network of the host
 //	ns/<namespace>/labels              the namespace's own record
 //	ns/<namespace>/<table>/<key>       one JSON record a key
 //

@@ -170,7 +170,7 @@ func TestDynamicPorts(t *testing.T) {
 		}
 	}
 	rules := w.host.Run("nft list ruleset; ip -o link | wc -l")
-	if _, err := publish(20, network.Port{Protocol: network.TCP, Container: 80, Host: 9000, HostEnd: 9002}); err == nil || !strings.Contains(err.Error(), "conflict") {
+	if _, err := publish(20, network.Port{Protocol: network.TCP, Container: 80, Host: 9000, HostEnd: 9002}); !errdefs.IsConflict(err) {
 		t.Errorf("a full range: %v", err)
 	}
 	if now := w.host.Run("nft list ruleset; ip -o link | wc -l"); now != rules {

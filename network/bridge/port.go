@@ -93,7 +93,7 @@ func (d *Driver) holdPort(b *bridged, e *network.Endpoint, p *network.Port) ([]p
 		}
 	}
 	if errors.Is(err, unix.EADDRINUSE) {
-		err = fmt.Errorf("%w: %w", err, errdefs.ErrConflict)
+		err = &network.PortTaken{Port: *p, Address: b.hostAddresses(*p)[0], Err: err}
 	}
 	return nil, fmt.Errorf("publish port %d: %w", p.Container, err)
 }

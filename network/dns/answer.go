@@ -73,7 +73,10 @@ func (r *Resolver) local(q *dns.Msg) *dns.Msg {
 	if question.Qtype == dns.TypePTR {
 		return r.pointer(q)
 	}
-	addresses, known := r.config.Table.lookup(r.config.Sandbox, question.Name)
+	addresses, known := r.config.Table.Lookup(r.config.Sandbox, question.Name)
+	if !known && r.config.Own != nil {
+		addresses, known = r.config.Own(fold(question.Name))
+	}
 	if !known {
 		return nil
 	}

@@ -22,6 +22,9 @@ type Config struct {
 	// Sandbox is the path of the namespace, as endpoints name it.
 	Sandbox string
 	Table   *Table
+	// Own knows names that only this sandbox has, in lower case and without the last
+	// dot; nil is none. The table's come first.
+	Own func(name string) (addresses []netip.Addr, known bool)
 	// Upstream are those who are asked what the table doesn't know, in order. One
 	// with a loopback address is asked from the host's namespace.
 	Upstream []netip.AddrPort

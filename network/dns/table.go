@@ -103,8 +103,9 @@ func (t *Table) Remove(e network.Endpoint) {
 // fold makes names comparable: without the last dot and in lower case.
 func fold(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
-// lookup finds a name as a sandbox sees it: name, or name.network.
-func (t *Table) lookup(sandbox, name string) (found []netip.Addr, known bool) {
+// Lookup finds a name as a sandbox sees it: name, or name.network. A name can be
+// known and have no address.
+func (t *Table) Lookup(sandbox, name string) (found []netip.Addr, known bool) {
 	name = fold(name)
 	t.mu.RLock()
 	defer t.mu.RUnlock()

@@ -22,6 +22,7 @@ func Register(r *plugins.Registry, d *Daemon) {
 	puller(r)
 	transfers(r)
 	networks(r)
+	networking(r)
 	tasks(r, d)
 	services(r)
 	containerEngine(r)

@@ -21,13 +21,16 @@ func containerEngine(r *plugins.Registry) {
 		db, bus, runtime := plugins.One(s, kinds.Metadata), plugins.One(s, kinds.Events), plugins.One(s, kinds.Runtime)
 		unpacker, transfers := plugins.One(s, kinds.Unpacker), plugins.One(s, kinds.Transfer)
 		archiver, drivers := plugins.One(s, kinds.Archiver), plugins.All(s, kinds.Snapshotter)
+		nets := plugins.Optional(s, kinds.Networks)
 		chosen := s.Settings().Defaults[kinds.Snapshotter.Name()]
 		at := engine.Where{Root: s.Root(), State: s.State(), Sockets: filepath.Join(s.Settings().State, "a")}
 		return func(ctx context.Context) (*engine.Engine, error) {
+			connect, _ := nets()
 			return engine.Open(ctx, at, engine.Parts{
 				Containers: db().Containers(), Images: db().Images(), Content: db().Content(), Leases: db().Leases(),
 				Bus: bus(), Tasks: runtime(), Unpack: unpacker(), Transfer: transfers(), Archive: archiver(),
 				Snapshots: db().Snapshotter, Snapshotter: clientsDefault(db(), chosen, drivers()), Config: *cfg,
+				Networks: connect,
 			})
 		}
 	})

@@ -17,7 +17,8 @@ import (
 // bridgeConfig is how bridged networks are set up.
 type bridgeConfig struct {
 	// Mark is the name of the nftables tables and the beginning of interfaces'
-	// aliases; daemons that share a host need one each.
+	// aliases; daemons that share a host need one each. Empty derives it from the
+	// state folder: orlop, for the usual one.
 	Mark string `toml:"mark"`
 	// AcceptMark is put into the mark of packets that are let through, for other
 	// firewalls that refuse by default; 0 is none.
@@ -27,7 +28,10 @@ type bridgeConfig struct {
 // networks adds the drivers.
 func networks(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Network, "bridge", func(s *plugins.Scope) plugins.Build[network.Driver] {
-		cfg := plugins.Config(s, bridgeConfig{Mark: "orlop"})
+		cfg := plugins.Config(s, bridgeConfig{})
+		if cfg.Mark == "" {
+			cfg.Mark = ours(s.Settings().State, "")
+		}
 		return func(ctx context.Context) (network.Driver, error) {
 			report := func(err error) { log.G(ctx).WithError(err).Warn("bridged networks") }
 			return bridge.Open(bridge.Config{Mark: cfg.Mark, AcceptMark: cfg.AcceptMark, Report: report})

@@ -15,6 +15,7 @@ import (
 	"github.com/orlop/orlop/services/events"
 	"github.com/orlop/orlop/services/grpc"
 	"github.com/orlop/orlop/services/grpc/observe"
+	networks "github.com/orlop/orlop/services/network"
 	"github.com/orlop/orlop/services/pull"
 	"github.com/orlop/orlop/services/push"
 	"github.com/orlop/orlop/services/streaming"
@@ -47,6 +48,7 @@ var (
 	Runtime           = plugins.NewKind[*manager.Manager]("io.containerd.runtime.v2", plugins.Describe("runs containers in shims"))
 	SandboxController = plugins.NewKind[sandbox.Controller]("io.containerd.sandbox.controller.v1", plugins.Describe("makes sandboxes real"), plugins.Prefer("shim"))
 	Network           = plugins.NewKind[network.Driver]("io.orlop.network.v1", plugins.Describe("connects containers"), plugins.Prefer("bridge"))
+	Networks          = plugins.NewKind[*networks.Service]("io.orlop.networks.v1", plugins.Describe("keeps networks and connects containers to them"))
 	Engine            = plugins.NewKind[*engine.Engine]("io.orlop.engine.v1", plugins.Describe("makes and runs containers for the Docker API"))
 	MountManager      = plugins.NewKind[*activate.Manager]("io.containerd.mount-manager.v1", plugins.Describe("makes mounts that need more than mount(2)"))
 	Service           = plugins.NewKind[grpc.Service]("io.containerd.grpc.v1", plugins.Describe("serves one API"))

@@ -13,6 +13,8 @@ const (
 	startInterval version = 44
 	// healthInList is when lists of containers began to show health.
 	healthInList version = 52
+	// plainNetworkList is when lists of networks lost the field of containers.
+	plainNetworkList version = 52
 	// newDiskUsage is when disk usage got one part for each kind of thing.
 	newDiskUsage version = 52
 )

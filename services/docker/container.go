@@ -45,12 +45,8 @@ func createContainer(s *Server, c *call) error {
 	if p != nil {
 		o.Platform = *p
 	}
-	if n := req.NetworkingConfig; n != nil && req.HostConfig != nil {
-		for name := range n.EndpointsConfig {
-			if mode := req.HostConfig.NetworkMode; name != mode.NetworkName() && name != string(mode) {
-				return notThere("NetworkingConfig: connecting to network %s: not available yet", name)
-			}
-		}
+	if req.NetworkingConfig != nil {
+		o.Networks = req.NetworkingConfig.EndpointsConfig
 	}
 	id, warn, err := s.engine.Create(c.r.Context(), o)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"github.com/docker/go-units"
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
-	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 
 	"github.com/orlop/orlop/services/engine"
@@ -29,9 +28,9 @@ func encodeContainer(v engine.View) api.Summary {
 	path, args := command(v)
 	sum := api.Summary{
 		ID: v.ID, Names: []string{"/" + v.Name}, Image: v.Config.Image, ImageID: v.ImageID, Created: v.Created.Unix(),
-		Command: strings.Join(append([]string{path}, args...), " "), Ports: []api.PortSummary{}, Labels: v.Config.Labels,
+		Command: strings.Join(append([]string{path}, args...), " "), Ports: portSummaries(v), Labels: v.Config.Labels,
 		State: api.ContainerState(v.State.Status()), Status: ago(v.State), Mounts: mountPoints(v),
-		NetworkSettings: &api.NetworkSettingsSummary{Networks: networks(v)},
+		NetworkSettings: &api.NetworkSettingsSummary{Networks: v.Networks},
 	}
 	sum.HostConfig.NetworkMode = string(v.HostConfig.NetworkMode)
 	sum.HostConfig.Annotations = v.HostConfig.Annotations
@@ -56,16 +55,8 @@ func encodeInspect(v engine.View) api.InspectResponse {
 		HostsPath: filepath.Join(v.Folder, "hosts"), LogPath: v.LogPath, RestartCount: v.Restarts, Driver: v.Snapshotter, Platform: "linux",
 		ExecIDs: v.ExecIDs, HostConfig: v.HostConfig, Config: v.Config, Mounts: mountPoints(v),
 		Storage:         &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: v.Snapshotter}}},
-		NetworkSettings: &api.NetworkSettings{Ports: network.PortMap{}, Networks: networks(v)},
+		NetworkSettings: &api.NetworkSettings{SandboxID: sandboxID(v), SandboxKey: v.SandboxKey, Ports: v.Ports, Networks: v.Networks},
 	}
-}
-
-// networks are never empty, but for a container that uses another's.
-func networks(v engine.View) map[string]*network.EndpointSettings {
-	if v.HostConfig.NetworkMode.IsContainer() {
-		return map[string]*network.EndpointSettings{}
-	}
-	return map[string]*network.EndpointSettings{v.HostConfig.NetworkMode.NetworkName(): {}}
 }
 
 func mountPoints(v engine.View) []api.MountPoint {

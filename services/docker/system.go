@@ -19,7 +19,7 @@ import (
 // routes is the API, a line each.
 func routes() []route {
 	var all []route
-	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, streamRoutes, absentRoutes} {
+	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, networkRoutes, streamRoutes, absentRoutes} {
 		all = append(all, part...)
 	}
 	return all
@@ -46,8 +46,6 @@ var absentRoutes = []route{
 	{method: "GET", path: "/secrets", handle: noSwarm}, {method: "GET", path: "/configs", handle: noSwarm},
 	{method: "POST", path: "/services/create", handle: noSwarm}, {method: "POST", path: "/secrets/create", handle: noSwarm},
 	{method: "POST", path: "/configs/create", handle: noSwarm},
-	{method: "GET", path: "/networks", handle: absent("networks")}, {method: "GET", path: "/networks/{id}", handle: nowhere("network")},
-	{method: "POST", path: "/networks/{what...}", handle: absent("networks")},
 	{method: "GET", path: "/volumes", handle: absent("volumes")}, {method: "GET", path: "/volumes/{id}", handle: nowhere("volume")},
 	{method: "POST", path: "/volumes/{what...}", handle: absent("volumes")},
 	{method: "POST", path: "/build", handle: absent("building images")}, {method: "POST", path: "/build/prune", handle: absent("building images")},
@@ -133,7 +131,7 @@ func info(s *Server, c *call) error {
 	out := system.Info{
 		ID: s.info.ID, Containers: len(all), Images: len(images), Driver: host.Snapshotter,
 		DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
-		Plugins:      system.PluginsInfo{Volume: []string{}, Network: []string{"host", "null"}, Log: []string{"json-file", "local", "none"}},
+		Plugins:      system.PluginsInfo{Volume: []string{}, Network: s.driverNames(), Log: []string{"json-file", "local", "none"}},
 		MemoryLimit:  true, SwapLimit: host.SwapLimit, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true,
 		IPv4Forwarding: host.Forwarding, NFd: -1, NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano),
 		LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: host.CgroupVersion,

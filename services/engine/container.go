@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/typeurl/v2"
 	api "github.com/moby/moby/api/types/container"
+	apinet "github.com/moby/moby/api/types/network"
 
 	"github.com/orlop/orlop/core/container"
 )
@@ -27,6 +28,8 @@ type record struct {
 	ImageID string
 	State   State
 	Restart restarts
+	// Networks are how it would like to be connected, by network.
+	Networks endpoints `json:",omitempty"`
 }
 
 // State is how a container's last run was or is.
@@ -162,6 +165,11 @@ type View struct {
 	Folder string
 	// ExecIDs are its execs that run.
 	ExecIDs []string
+	// Networks are its connections, and Ports what it publishes.
+	Networks endpoints
+	Ports    apinet.PortMap
+	// SandboxKey is the path of its network namespace, "" if it has none of ours.
+	SandboxKey string
 }
 
 func (e *Engine) view(c *Container) View {
@@ -169,7 +177,9 @@ func (e *Engine) view(c *Container) View {
 	v := View{ID: c.ID, Name: c.rec.Name, Created: c.stored.Created, ImageID: c.rec.ImageID, Config: c.rec.Config,
 		HostConfig: c.rec.HostConfig, State: c.rec.State, Restarts: c.rec.Restart.Count, Snapshotter: c.stored.Snapshotter, Snapshot: c.stored.SnapshotKey,
 		Folder: e.folder(c.ID)}
+	settings := c.rec.Networks
 	c.mu.Unlock()
+	e.showNetworks(&v, settings)
 	if v.HostConfig.LogConfig.Type != logNone {
 		v.LogPath = e.logPath(c.ID)
 	}

@@ -34,6 +34,8 @@ type Creation struct {
 	Platform ocispec.Platform
 	Config   *api.Config
 	Host     *api.HostConfig
+	// Networks are the networks to connect it to, beside that of the host config.
+	Networks endpoints
 }
 
 // validName is Docker's rule for names of containers.
@@ -77,7 +79,8 @@ func (e *Engine) Create(ctx context.Context, o Creation) (id string, warn []stri
 
 // draft checks what is asked for and completes it.
 func (e *Engine) draft(ctx context.Context, o Creation, d *Details) (*Container, []string, error) {
-	if err := e.complete(ctx, &o); err != nil {
+	err := e.complete(ctx, &o)
+	if err != nil {
 		return nil, nil, err
 	}
 	var fromImage api.Config
@@ -100,6 +103,9 @@ func (e *Engine) draft(ctx context.Context, o Creation, d *Details) (*Container,
 		return nil, nil, invalid("Invalid container name (%s), only %s are allowed", o.Name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
 	}
 	c.rec = record{Name: name, Config: merged, HostConfig: o.Host, ImageID: d.ID.String()}
+	if c.rec.Networks, err = e.draftNetworks(c, o.Networks); err != nil {
+		return nil, nil, err
+	}
 	return c, warn, e.rehearse(c)
 }
 
@@ -156,7 +162,7 @@ func (e *Engine) checkNetwork(ctx context.Context, h *api.HostConfig) error {
 	case e.Networks == nil:
 		return notFound("network %s not found: networks of your own are not available yet; use --network none or host", mode)
 	}
-	return e.Networks.Valid(ctx, mode.NetworkName())
+	return nil // one that isn't there is told at the start: it may be made until then
 }
 
 // merge puts the image's config under the caller's.

@@ -176,6 +176,7 @@ func (e *Engine) load(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	e.keepNetworks(ctx)
 	return e.sweep()
 }
 

@@ -141,7 +141,7 @@ func (f Filters) fitEvent(ev Event) bool {
 	return f.is("type", ev.Type) && f.is("event", ev.Action, action) && f.is("scope", "local") && f.labels(ev.Attributes) &&
 		f.fitActor("container", ev, ev.ID, ev.Attributes["name"]) &&
 		f.fitActor("image", ev, ev.ID, ev.Attributes["name"], ev.Attributes["image"]) &&
-		f.fitActor("volume", ev) && f.fitActor("network", ev) && f.fitActor("daemon", ev) && f.fitActor("plugin", ev)
+		f.fitActor("volume", ev) && f.fitActor("network", ev, ev.ID, ev.Attributes["name"]) && f.fitActor("daemon", ev) && f.fitActor("plugin", ev)
 }
 
 // fitActor tells whether an event is about the things that a filter names.
@@ -155,7 +155,7 @@ func (f Filters) fitActor(kind string, ev Event, names ...string) bool {
 	for _, want := range f[kind] {
 		for i, name := range names {
 			untagged, _, _ := strings.Cut(name, ":")
-			if name == want || i > 0 && kind == "image" && untagged == want || i == 0 && kind == "container" && strings.HasPrefix(name, want) {
+			if name == want || i > 0 && kind == "image" && untagged == want || i == 0 && (kind == "container" || kind == "network") && strings.HasPrefix(name, want) {
 				return true
 			}
 		}

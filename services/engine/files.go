@@ -9,6 +9,8 @@ import (
 
 	api "github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	networks "github.com/orlop/orlop/services/network"
 )
 
 type hostConfig = api.HostConfig
@@ -36,7 +38,7 @@ func (e *Engine) files(c *Container, config *api.Config, h *hostConfig) ([]specs
 	}
 	dir := e.folder(owner)
 	if owner == c.ID {
-		if err := e.writeFiles(dir, config, h); err != nil {
+		if err := e.writeFiles(dir, config, h, e.box(c.ID)); err != nil {
 			return nil, err
 		}
 	}
@@ -47,12 +49,12 @@ func (e *Engine) files(c *Container, config *api.Config, h *hostConfig) ([]specs
 	return out, nil
 }
 
-func (e *Engine) writeFiles(dir string, config *api.Config, h *hostConfig) error {
-	hosts, err := hostsText(config, h)
+func (e *Engine) writeFiles(dir string, config *api.Config, h *hostConfig, box networks.Sandbox) error {
+	hosts, err := hostsText(config, h, box)
 	if err != nil {
 		return err
 	}
-	resolv, err := resolvText(h)
+	resolv, err := resolvText(h, box)
 	if err != nil {
 		return err
 	}
@@ -70,7 +72,7 @@ func (e *Engine) writeFiles(dir string, config *api.Config, h *hostConfig) error
 	return nil
 }
 
-func hostsText(config *api.Config, h *hostConfig) ([]byte, error) {
+func hostsText(config *api.Config, h *hostConfig, box networks.Sandbox) ([]byte, error) {
 	var b bytes.Buffer
 	if h.NetworkMode.IsHost() {
 		data, err := hostFile("/etc/hosts")
@@ -90,18 +92,24 @@ func hostsText(config *api.Config, h *hostConfig) ([]byte, error) {
 			return nil, invalid("bad format for add-host: %q", extra)
 		}
 		if address == "host-gateway" {
-			return nil, missing("HostConfig.ExtraHosts: host-gateway is not available yet")
+			for _, a := range hostGateways(h, box) {
+				fmt.Fprintf(&b, "%s\t%s\n", a, name)
+			}
+			continue
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(address, "[]"), name)
 	}
-	return b.Bytes(), nil
+	return append(b.Bytes(), ownHosts(config, box)...), nil
 }
 
 // resolvText is the host's resolv.conf, or what the caller says.
-func resolvText(h *hostConfig) ([]byte, error) {
+func resolvText(h *hostConfig, box networks.Sandbox) ([]byte, error) {
 	host, err := hostFile("/etc/resolv.conf")
 	if err != nil {
 		return nil, err
+	}
+	if len(box.Endpoints) > 0 {
+		return ownResolv(h, box, host), nil
 	}
 	var b bytes.Buffer
 	for line := range strings.Lines(string(host)) {

@@ -201,7 +201,7 @@ func (f Filters) fitContainer(v View) bool {
 	ids := !f.has("id") || slices.ContainsFunc(f["id"], func(p string) bool { return strings.HasPrefix(v.ID, p) })
 	exited := !f.has("exited") || v.State.Status() == "exited" && f.is("exited", strconv.Itoa(v.State.ExitCode))
 	return ids && exited && f.labels(v.Config.Labels) && f.matches("name", v.Name, "/"+v.Name) &&
-		f.is("status", v.State.Status()) && f.is("network", v.HostConfig.NetworkMode.NetworkName(), string(v.HostConfig.NetworkMode)) &&
+		f.is("status", v.State.Status()) && f.fitNetwork(&v) &&
 		f.is("health", string(healthStatus(v.State))) && f.is("is-task", "false")
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 )
 
@@ -106,6 +107,11 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	}
 	if err := e.save(e.detached(ctx), c); err != nil {
 		return errors.Join(err, e.reindex(c, name, old))
+	}
+	if e.Networks != nil {
+		if err := e.Networks.Rename(c.ID, old, name); err != nil {
+			log.G(ctx).WithError(err).Warnf("network of container %s", c.ID)
+		}
 	}
 	e.tell(c, "rename", "oldName", "/"+old)
 	return nil

@@ -107,6 +107,7 @@ func (e *Engine) create(ctx context.Context, c *Container, made *specs.Spec, roo
 	c.mu.Unlock()
 	var g errgroup.Group
 	g.Go(func() error { return e.save(ctx, c) })
+	g.Go(func() error { return e.plug(ctx, c) })
 	g.Go(func() error {
 		_, err := e.Tasks.Create(ctx, runtime, data, req)
 		return err
@@ -276,22 +277,13 @@ func (e *Engine) join(ctx context.Context, c *Container, h *hostConfig, o *spec.
 		err = e.checkNetwork(ctx, h)
 	default:
 		var path string
-		path, err = e.Networks.Join(ctx, c.ID, mode.NetworkName())
+		path, err = e.prepareNetwork(ctx, c, h)
 		o.Network = spec.Namespace(path)
 	}
 	if err == nil && h.PidMode.IsContainer() {
 		o.PID, err = e.namespaceOf(h.PidMode.Container(), "pid")
 	}
 	return err
-}
-
-func (e *Engine) disconnectNetwork(ctx context.Context, c *Container) {
-	if e.Networks == nil {
-		return
-	}
-	if err := e.Networks.Leave(ctx, c.ID); err != nil {
-		log.G(ctx).WithError(err).Warnf("network of container %s", c.ID)
-	}
 }
 
 // namespaceOf is a namespace of a container that runs.

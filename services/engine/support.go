@@ -53,8 +53,6 @@ func unsupportedConfig(c *api.Config, h *api.HostConfig) []field {
 		{len(h.VolumesFrom) > 0, "HostConfig.VolumesFrom"},
 		{h.VolumeDriver != "" && h.VolumeDriver != "local", "HostConfig.VolumeDriver"},
 		{len(h.Links) > 0, "HostConfig.Links"},
-		{len(h.PortBindings) > 0 && !h.NetworkMode.IsHost() && !h.NetworkMode.IsNone(), "HostConfig.PortBindings"},
-		{h.PublishAllPorts && !h.NetworkMode.IsHost() && !h.NetworkMode.IsNone(), "HostConfig.PublishAllPorts"},
 		{len(h.StorageOpt) > 0, "HostConfig.StorageOpt"},
 		{h.Umask != nil, "HostConfig.Umask"},
 		{h.Cgroup != "", "HostConfig.Cgroup"},

@@ -1,0 +1,108 @@
+package builtin
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+
+	"github.com/containerd/log"
+
+	"github.com/orlop/orlop/network"
+	"github.com/orlop/orlop/network/ipam"
+	"github.com/orlop/orlop/plugins"
+	"github.com/orlop/orlop/plugins/config"
+	"github.com/orlop/orlop/plugins/kinds"
+	connect "github.com/orlop/orlop/services/network"
+)
+
+// networksConfig is how networks and their addresses are chosen.
+type networksConfig struct {
+	// Bridge is the name of the default network's device. Empty derives it from the
+	// state folder: orlop0, for the usual one.
+	Bridge string `toml:"bridge"`
+	// Pools are the address spaces of networks that name no subnet, each as
+	// "10.64.0.0/12 in 24": a space, and the length of the subnets' prefix. Empty is
+	// 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 in 20; for IPv6 a /48 of
+	// fd00::/8 that is this daemon's own, in 64.
+	Pools []string `toml:"pools"`
+	// Ready is how many network namespaces are kept ready for the next containers.
+	Ready int `toml:"ready"`
+}
+
+// mostReady bounds how many namespaces may be kept; each takes some 100 KiB of the
+// kernel's memory.
+const mostReady = 256
+
+// Validate checks the pools.
+func (c *networksConfig) Validate() error {
+	if c.Ready < 0 || c.Ready > mostReady {
+		return fmt.Errorf("ready is %d, it must be between 0 and %d", c.Ready, mostReady)
+	}
+	if c.Bridge != "" {
+		if err := network.CheckInterface(c.Bridge); err != nil {
+			return err
+		}
+	}
+	_, err := c.bases()
+	return err
+}
+
+func (c *networksConfig) bases() ([]ipam.Base, error) {
+	var out []ipam.Base
+	for _, text := range c.Pools {
+		var space string
+		var b ipam.Base
+		_, err := fmt.Sscanf(text, "%s in %d", &space, &b.Bits)
+		if err == nil {
+			b.Space, err = netip.ParsePrefix(space)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("pools: %q is not like \"10.64.0.0/12 in 24\"", text)
+		}
+		out = append(out, b)
+	}
+	_, err := ipam.New(ipam.Config{Bases: out})
+	return out, err
+}
+
+// networking adds the use-cases of networks.
+func networking(r *plugins.Registry) {
+	plugins.Provide(r, kinds.Networks, "local", func(s *plugins.Scope) plugins.Build[*connect.Service] {
+		cfg := plugins.Config(s, networksConfig{Pools: []string{}, Ready: 3})
+		db, drivers := plugins.One(s, kinds.Metadata), plugins.All(s, kinds.Network)
+		if cfg.Bridge == "" {
+			cfg.Bridge = ours(s.Settings().State, "0")
+		}
+		return func(ctx context.Context) (*connect.Service, error) {
+			bases, err := cfg.bases()
+			if err != nil {
+				return nil, err
+			}
+			return connect.Open(ctx, connect.Config{
+				State: s.State(), Bridge: cfg.Bridge, Pools: bases, Local: localOf(db().UUID()), Drivers: drivers(), Store: db().Networks(),
+				Ready: cfg.Ready, Report: func(err error) { log.G(ctx).WithError(err).Warn("networks") },
+			})
+		}
+	})
+}
+
+// ours is a name of this daemon's on the host: orlop for the usual state folder, with
+// some digits of its hash for another, so that daemons don't meet.
+func ours(state, end string) string {
+	if state == config.DefaultSettings().State {
+		return "orlop" + end
+	}
+	sum := sha256.Sum256([]byte(state))
+	return "orlop" + hex.EncodeToString(sum[:4]) + end // 14 of an interface's 15 letters
+}
+
+// localOf is the /48 of fd00::/8 (RFC 4193) of a daemon, derived from what identifies
+// it.
+func localOf(id string) netip.Prefix {
+	sum := sha256.Sum256([]byte(id))
+	b := [16]byte{0xfd}
+	copy(b[1:6], sum[:])
+	return netip.PrefixFrom(netip.AddrFrom16(b), 48)
+}

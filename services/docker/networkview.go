@@ -1,0 +1,39 @@
+package docker
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"maps"
+	"slices"
+	"strconv"
+
+	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/orlop/orlop/services/engine"
+)
+
+// sandboxID is what clients know a namespace by.
+func sandboxID(v engine.View) string {
+	if v.SandboxKey == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(v.SandboxKey))
+	return hex.EncodeToString(sum[:])
+}
+
+// portSummaries are a container's ports as lists show them.
+func portSummaries(v engine.View) []api.PortSummary {
+	out := []api.PortSummary{}
+	keys := slices.SortedFunc(maps.Keys(v.Ports), func(a, b network.Port) int { return int(a.Num()) - int(b.Num()) })
+	for _, p := range keys {
+		if len(v.Ports[p]) == 0 {
+			out = append(out, api.PortSummary{PrivatePort: p.Num(), Type: string(p.Proto())})
+		}
+		for _, b := range v.Ports[p] {
+			n, _ := strconv.ParseUint(b.HostPort, 10, 16)
+			out = append(out, api.PortSummary{IP: b.HostIP, PrivatePort: p.Num(), PublicPort: uint16(n), Type: string(p.Proto())})
+		}
+	}
+	return out
+}

@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	api "github.com/moby/moby/api/types/container"
+
+	"github.com/orlop/orlop/network/dns"
+	networks "github.com/orlop/orlop/services/network"
+)
+
+// box is a container's sandbox; one without has no endpoints.
+func (e *Engine) box(id string) networks.Sandbox {
+	if e.Networks == nil {
+		return networks.Sandbox{}
+	}
+	b, _ := e.Networks.Sandbox(id)
+	return b
+}
+
+// ownHosts are the lines of /etc/hosts that name the container itself.
+func ownHosts(config *api.Config, box networks.Sandbox) []byte {
+	var b bytes.Buffer
+	for i := range box.Endpoints {
+		for _, a := range box.Endpoints[i].Addresses {
+			b.WriteString(hostLine(a.Addr(), config))
+		}
+	}
+	return b.Bytes()
+}
+
+func hostLine(a netip.Addr, config *api.Config) string {
+	names := config.Hostname
+	if config.Domainname != "" {
+		names = config.Hostname + "." + config.Domainname + " " + config.Hostname
+	}
+	if names == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s\t%s\n", a, names)
+}
+
+// hostGateways are the addresses that host-gateway stands for.
+func hostGateways(h *hostConfig, box networks.Sandbox) []netip.Addr {
+	if h.NetworkMode.IsHost() {
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	}
+	return box.Gateways()
+}
+
+// ownResolv is resolv.conf in a sandbox: the resolver's address where names are
+// resolved, else the host's servers that can be reached from it.
+func ownResolv(h *hostConfig, box networks.Sandbox, host []byte) []byte {
+	var b bytes.Buffer
+	options, search := "", ""
+	for line := range strings.Lines(string(host)) {
+		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch word {
+		case "options":
+			options = strings.TrimSpace(rest)
+		case "search":
+			search = strings.TrimSpace(rest)
+		}
+	}
+	if len(h.DNSSearch) > 0 {
+		search = strings.Join(h.DNSSearch, " ")
+	}
+	if len(h.DNSOptions) > 0 {
+		options = strings.Join(h.DNSOptions, " ")
+	}
+	switch {
+	case box.Resolves():
+		b.WriteString("# Names are resolved by Orlop, which asks others on behalf of this container.\n")
+		fmt.Fprintf(&b, "nameserver %s\n", dns.Address)
+		if !strings.Contains(options, "ndots:") {
+			options = strings.TrimSpace(options + " ndots:0")
+		}
+	case len(h.DNS) > 0:
+		for _, a := range h.DNS {
+			fmt.Fprintf(&b, "nameserver %s\n", a)
+		}
+	default:
+		for _, a := range networks.Reachable(networks.HostServers()) {
+			fmt.Fprintf(&b, "nameserver %s\n", a.Addr())
+		}
+	}
+	if search != "" && search != "." {
+		fmt.Fprintf(&b, "search %s\n", search)
+	}
+	if options != "" {
+		fmt.Fprintf(&b, "options %s\n", options)
+	}
+	return b.Bytes()
+}
+
+// rewrite replaces the content of a file that is mounted into a container: its inode
+// stays. What somebody else has changed is left.
+func (e *Engine) rewrite(id, file string, was, becomes []byte) error {
+	path := filepath.Join(e.folder(id), file)
+	have, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(have, was) {
+		return err
+	}
+	return os.WriteFile(path, becomes, 0o644)
+}
+
+// rehost changes the lines of a container's /etc/hosts that name itself, when it was
+// connected or disconnected.
+func (e *Engine) rehost(c *Container, before, after networks.Sandbox) error {
+	config, h := c.config()
+	path := filepath.Join(e.folder(c.ID), hostsFile)
+	have, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	kept := have
+	for line := range strings.Lines(string(ownHosts(config, before))) {
+		kept = bytes.Replace(kept, []byte(line), nil, 1)
+	}
+	if err := os.WriteFile(path, append(kept, ownHosts(config, after)...), 0o644); err != nil {
+		return err
+	}
+	host, err := hostFile("/etc/resolv.conf")
+	if err != nil {
+		return err
+	}
+	return e.rewrite(c.ID, resolvFile, ownResolv(h, before, host), ownResolv(h, after, host))
+}

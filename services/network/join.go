@@ -1,0 +1,383 @@
+package network
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
+
+	port "github.com/orlop/orlop/network"
+	"github.com/orlop/orlop/network/namespace"
+)
+
+// MaxEndpoints bounds to how many networks a sandbox is connected.
+const MaxEndpoints = 64
+
+// Prepare makes a sandbox's namespace and chooses its addresses. Nobody is connected
+// yet. A sandbox of that ID that is there already is an error.
+func (s *Service) Prepare(ctx context.Context, p Plan) (Sandbox, error) {
+	if err := checkID(p.ID); err != nil {
+		return Sandbox{}, err
+	}
+	if len(p.Wishes) > MaxEndpoints {
+		return Sandbox{}, refuse(errdefs.ErrInvalidArgument, "a container can be connected to at most %d networks", MaxEndpoints)
+	}
+	b := &sandbox{Sandbox: Sandbox{ID: p.ID, Name: p.Name, Path: s.spacePath(p.ID), Servers: p.Servers}, ports: p.Ports}
+	b.op.Lock()
+	defer b.op.Unlock()
+	s.mu.Lock()
+	if s.sandboxes[p.ID] != nil {
+		s.mu.Unlock()
+		return Sandbox{}, refuse(errdefs.ErrAlreadyExists, "container %s is connected already", p.ID)
+	}
+	s.sandboxes[p.ID] = b
+	s.mu.Unlock()
+	err := s.mountSpace(p.ID)
+	for i := 0; err == nil && i < len(p.Wishes); i++ {
+		_, err = s.choose(ctx, b, p.Wishes[i])
+	}
+	if err != nil {
+		s.undo(b)
+		return Sandbox{}, err
+	}
+	s.arrange(b)
+	out, _ := s.Sandbox(p.ID)
+	return out, nil
+}
+
+// arrange sorts a new sandbox's connections: the default route's first, then gives
+// them their metrics and names, and the first that leads anywhere the ports.
+func (s *Service) arrange(b *sandbox) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	inside := func(e Endpoint) int {
+		if e.Internal {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(b.Endpoints, func(x, y Endpoint) int {
+		return cmp.Or(inside(x)-inside(y), y.Priority-x.Priority, strings.Compare(x.NetworkName, y.NetworkName))
+	})
+	for i := range b.Endpoints {
+		e := &b.Endpoints[i]
+		e.Metric = port.Metric(e.Priority, i)
+	}
+	if len(b.Endpoints) > 0 && !b.Endpoints[0].Internal {
+		b.Endpoints[0].Ports = b.ports
+	}
+	b.nameInterfaces()
+}
+
+// choose finds the network and addresses of a wish, and enters the connection into
+// the sandbox. Called with op held.
+func (s *Service) choose(ctx context.Context, b *sandbox, w Wish) (Endpoint, error) {
+	r, err := s.Find(w.Network)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	if r, err = s.ensure(ctx, r); err != nil {
+		return Endpoint{}, err
+	}
+	if err := w.check(&r); err != nil {
+		return Endpoint{}, err
+	}
+	e := Endpoint{NetworkName: r.Name, Internal: r.Internal, Gateway4: r.Gateway(false), Gateway6: r.Gateway(true), Priority: w.Priority, Links: w.Links}
+	e.ID, e.Network, e.Sandbox, e.Names, e.MAC = newID(), r.ID, b.Path, w.Names, w.MAC
+	e.Interface = w.Options[optIfname]
+	if e.Sysctls, err = readSysctls(w.Options[optSysctls]); err != nil {
+		return e, err
+	}
+	if r.Name == Bridge {
+		e.Names, e.Links = nil, nil
+	}
+	if err := s.takeAddresses(&r, &e, w); err != nil {
+		return e, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, there := s.networks[r.ID]
+	switch {
+	case !there || s.leaving[r.ID]:
+		err = refuse(errdefs.ErrNotFound, "network %s not found", w.Network)
+	case b.endpoint(r.ID) != nil:
+		err = refuse(errdefs.ErrPermissionDenied, "endpoint with name %s already exists in network %s", b.Name, r.Name)
+	case len(b.Endpoints) >= MaxEndpoints:
+		err = refuse(errdefs.ErrInvalidArgument, "a container can be connected to at most %d networks", MaxEndpoints)
+	}
+	if err != nil {
+		s.releaseAddresses(e)
+		return e, err
+	}
+	b.Endpoints = append(b.Endpoints, e)
+	return e, nil
+}
+
+// check refuses what a network can't give.
+func (w *Wish) check(r *port.Record) error {
+	switch {
+	case r.Name == Host || r.Name == None:
+		return refuse(errdefs.ErrPermissionDenied, "container cannot be connected to network %s beside others", r.Name)
+	case (w.IPv4.IsValid() || w.IPv6.IsValid()) && r.Predefined:
+		return refuse(errdefs.ErrInvalidArgument, "user specified IP address is supported on user defined networks only")
+	case (w.IPv4.IsValid() || w.IPv6.IsValid()) && !r.ChosenPools:
+		return refuse(errdefs.ErrInvalidArgument, "user specified IP address is supported only when connecting to networks with user configured subnets")
+	case w.IPv4.IsValid() && !r.IPv4, w.IPv6.IsValid() && !r.IPv6:
+		return refuse(errdefs.ErrInvalidArgument, "network %s has no addresses of that family", r.Name)
+	}
+	return nil
+}
+
+// takeAddresses takes one of each family.
+func (s *Service) takeAddresses(r *port.Record, e *Endpoint, w Wish) error {
+	for _, f := range []struct {
+		on, v6 bool
+		wanted netip.Addr
+	}{{r.IPv4, false, w.IPv4}, {r.IPv6, true, w.IPv6}} {
+		if !f.on {
+			continue
+		}
+		a, err := s.takeAddress(r, f.v6, f.wanted)
+		if err != nil {
+			s.releaseAddresses(*e)
+			return err
+		}
+		e.Addresses = append(e.Addresses, a)
+	}
+	return nil
+}
+
+// takeAddress takes an address of the first subnet that has one.
+func (s *Service) takeAddress(r *port.Record, v6 bool, wanted netip.Addr) (netip.Prefix, error) {
+	err := refuse(errdefs.ErrInvalidArgument, "no configured subnet contains IP address %s", wanted)
+	for _, p := range r.Pools {
+		if p.Subnet.Addr().Is6() != v6 || wanted.IsValid() && !p.Subnet.Contains(wanted) {
+			continue
+		}
+		var a netip.Prefix
+		if a, err = s.pools.Take(p.Subnet, wanted); err == nil {
+			return a, nil
+		}
+	}
+	switch {
+	case errdefs.IsAlreadyExists(err):
+		err = refuse(errdefs.ErrPermissionDenied, "Address already in use")
+	case errdefs.IsResourceExhausted(err):
+		err = refuse(errdefs.ErrPermissionDenied, "no available IPv%s addresses on this network's address pools: %s (%s)", map[bool]string{false: "4", true: "6"}[v6], r.Name, r.ID)
+	}
+	return netip.Prefix{}, err
+}
+
+func (s *Service) releaseAddresses(e Endpoint) {
+	for _, a := range e.Addresses {
+		s.pools.Release(a.Masked(), a.Addr())
+	}
+}
+
+// nameInterfaces gives names to those that have none. Called with Service.mu held.
+func (b *sandbox) nameInterfaces() {
+	used := map[string]bool{}
+	for _, e := range b.Endpoints {
+		used[e.Interface] = true
+	}
+	next := 0
+	for i := range b.Endpoints {
+		for b.Endpoints[i].Interface == "" {
+			if name := "eth" + itoa(next); !used[name] {
+				b.Endpoints[i].Interface, used[name] = name, true
+			}
+			next++
+		}
+	}
+}
+
+// Connect makes the connections of a prepared sandbox, and returns it with what was
+// chosen. On error the sandbox is as Leave leaves it.
+func (s *Service) Connect(ctx context.Context, id string) (Sandbox, error) {
+	b, err := s.hold(id)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	defer b.op.Unlock()
+	now, _ := s.Sandbox(id)
+	var g errgroup.Group
+	for _, e := range now.Endpoints {
+		g.Go(func() error { return s.connect(ctx, b, e) })
+	}
+	g.Go(func() error { return s.openResolver(b) })
+	if err = g.Wait(); err == nil {
+		err = s.save(b)
+	}
+	if err != nil {
+		s.undo(b)
+		return Sandbox{}, err
+	}
+	out, _ := s.Sandbox(id)
+	for _, e := range out.Endpoints {
+		s.tellEndpoint("connect", e, id)
+	}
+	return out, nil
+}
+
+// hold finds a sandbox and locks it.
+func (s *Service) hold(id string) (*sandbox, error) {
+	s.mu.Lock()
+	b := s.sandboxes[id]
+	s.mu.Unlock()
+	if b != nil {
+		b.op.Lock()
+		s.mu.Lock()
+		there := s.sandboxes[id] == b
+		s.mu.Unlock()
+		if there {
+			return b, nil
+		}
+		b.op.Unlock()
+	}
+	return nil, refuse(errdefs.ErrNotFound, "container %s is connected to no network", id)
+}
+
+func (s *Service) tellEndpoint(action string, e Endpoint, sandbox string) {
+	if r, err := s.Find(e.Network); err == nil {
+		s.tell(action, r, sandbox)
+	}
+}
+
+// connect makes one connection and enters what became of it.
+func (s *Service) connect(ctx context.Context, b *sandbox, e Endpoint) error {
+	r, err := s.Find(e.Network)
+	if err != nil {
+		return err
+	}
+	driver := s.config.Drivers[r.Driver]
+	made, err := driver.Connect(ctx, e.Endpoint)
+	if err != nil {
+		return connectError(b, e, err)
+	}
+	if err := e.setSysctls(made.Interface); err != nil {
+		return errors.Join(err, driver.Disconnect(context.WithoutCancel(ctx), made))
+	}
+	s.mu.Lock()
+	if x := b.endpoint(e.Network); x != nil {
+		x.Endpoint = made
+	}
+	s.mu.Unlock()
+	s.names.Add(r.Network, made)
+	return nil
+}
+
+// connectError gives an error the text that clients know. Its class is none: it is
+// the server's, as Docker has it.
+func connectError(b *sandbox, e Endpoint, err error) error {
+	var taken *port.PortTaken
+	if errors.As(err, &taken) {
+		return refuse(errdefs.ErrInternal, "failed to set up container networking: driver failed programming external connectivity on endpoint %s (%s): Bind for %s failed: port is already allocated",
+			b.Name, e.ID, netip.AddrPortFrom(taken.Address, taken.Port.Host))
+	}
+	return err
+}
+
+// Leave undoes Prepare and Connect when the sandbox's processes have ended. One that
+// isn't there is no error.
+func (s *Service) Leave(_ context.Context, id string) error {
+	b, err := s.hold(id)
+	if err != nil {
+		return nil
+	}
+	defer b.op.Unlock()
+	now, _ := s.Sandbox(id)
+	err = s.drop(b)
+	for _, e := range now.Endpoints {
+		s.tellEndpoint("disconnect", e, id)
+	}
+	return err
+}
+
+// undo drops a sandbox after another error, which is the one to tell.
+func (s *Service) undo(b *sandbox) {
+	if err := s.drop(b); err != nil {
+		s.config.Report(fmt.Errorf("container %s: %w", b.Name, err))
+	}
+}
+
+// drop lets a sandbox go: its namespace first, with which the kernel takes what is in
+// it, its record last. Called with op held.
+func (s *Service) drop(b *sandbox) error {
+	errs := []error{b.closeResolver(), unmountSpace(b.Path)}
+	now, _ := s.Sandbox(b.ID)
+	for _, e := range now.Endpoints {
+		errs = append(errs, s.disconnect(e))
+	}
+	s.mu.Lock()
+	delete(s.sandboxes, b.ID)
+	s.mu.Unlock()
+	for _, e := range now.Endpoints {
+		s.releaseAddresses(e)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // the file stays: the next start comes back to it
+	}
+	if err := os.Remove(s.recordPath(b.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// disconnect undoes one connection.
+func (s *Service) disconnect(e Endpoint) error {
+	s.names.Remove(e.Endpoint)
+	r, err := s.Find(e.Network)
+	if err != nil || e.Interface == "" {
+		return nil // it was never made; and with the network went its interfaces
+	}
+	return s.config.Drivers[r.Driver].Disconnect(context.Background(), e.Endpoint)
+}
+
+// readSysctls reads a list of settings of an interface, which is called IFNAME in
+// them.
+func readSysctls(text string) ([]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	list := strings.Split(text, ",")
+	for _, x := range list {
+		name, _, ok := strings.Cut(x, "=")
+		parts := strings.Split(name, ".")
+		if !ok || len(parts) != 5 || parts[0] != "net" || parts[3] != "IFNAME" || !slices.Contains([]string{"ipv4", "ipv6", "mpls"}, parts[1]) ||
+			filepath.Base(parts[2]) != parts[2] || filepath.Base(parts[4]) != parts[4] {
+			return nil, refuse(errdefs.ErrInvalidArgument, "invalid sysctl %q of an endpoint: they look like net.ipv4.conf.IFNAME.log_martians=1", x)
+		}
+	}
+	return list, nil
+}
+
+// setSysctls makes an interface's settings.
+func (e *Endpoint) setSysctls(name string) error {
+	if len(e.Sysctls) == 0 {
+		return nil
+	}
+	ns, err := namespace.Open(e.Sandbox)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return ns.Do(func() error {
+		for _, x := range e.Sysctls {
+			key, value, _ := strings.Cut(x, "=")
+			parts := strings.Split(key, ".")
+			if err := namespace.Sysctl(strings.Join([]string{parts[1], parts[2], name, parts[4]}, "/"), value, false); err != nil {
+				return refuse(errdefs.ErrInvalidArgument, "sysctl of an endpoint: %v", err)
+			}
+		}
+		return nil
+	})
+}

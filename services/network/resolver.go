@@ -1,0 +1,144 @@
+package network
+
+import (
+	"bufio"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/orlop/orlop/network/dns"
+)
+
+// gatewayName is the host as sandboxes on networks of people's own know it.
+const gatewayName = "host.docker.internal"
+
+// named tells whether a sandbox is on a network whose sandboxes have names.
+func (b *Sandbox) named() bool {
+	return slices.ContainsFunc(b.Endpoints, func(e Endpoint) bool { return e.NetworkName != Bridge })
+}
+
+// openResolver starts to answer a sandbox's questions, if it is on a network with
+// names or there is nobody else whom it could ask. Called with op held.
+func (s *Service) openResolver(b *sandbox) error {
+	now, _ := s.Sandbox(b.ID)
+	if b.resolver != nil || !now.Resolves() {
+		return nil
+	}
+	up := now.Servers
+	if len(up) == 0 {
+		up = HostServers()
+	}
+	r, err := dns.Open(dns.Config{Sandbox: b.Path, Table: s.names, Upstream: up,
+		Own: func(name string) ([]netip.Addr, bool) { return s.own(b, name) }})
+	if err != nil {
+		return err
+	}
+	b.resolver = r
+	s.mu.Lock()
+	b.Resolver = true
+	s.mu.Unlock()
+	return nil
+}
+
+// own are the names that only one sandbox knows: its links, and the host.
+func (s *Service) own(b *sandbox, name string) ([]netip.Addr, bool) {
+	now, _ := s.Sandbox(b.ID)
+	for _, e := range now.Endpoints {
+		if target := e.Links[name]; target != "" {
+			return s.names.Lookup(b.Path, target)
+		}
+	}
+	if name != gatewayName {
+		return nil, false
+	}
+	return now.Gateways(), true
+}
+
+// Gateways are the host's addresses as a sandbox reaches it.
+func (b *Sandbox) Gateways() []netip.Addr {
+	for _, e := range b.Endpoints {
+		var out []netip.Addr
+		for _, a := range []netip.Addr{e.Gateway4, e.Gateway6} {
+			if a.IsValid() {
+				out = append(out, a)
+			}
+		}
+		if len(out) > 0 {
+			return out
+		}
+	}
+	return nil
+}
+
+func (b *sandbox) closeResolver() error {
+	if b.resolver == nil {
+		return nil
+	}
+	r := b.resolver
+	b.resolver = nil
+	return r.Close()
+}
+
+// resolvFiles are where the host's servers are told, the one that names no server of
+// the host's loopback first.
+var resolvFiles = []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"}
+
+// maxResolv bounds how much of such a file is read, in lines.
+const maxResolv = 256
+
+// HostServers are those whom the host asks for names.
+func HostServers() []netip.AddrPort {
+	var found []netip.AddrPort
+	for _, path := range resolvFiles {
+		servers := readServers(path)
+		if len(Reachable(servers)) > 0 {
+			return servers
+		}
+		if len(found) == 0 {
+			found = servers
+		}
+	}
+	return found
+}
+
+// Reachable leaves out servers that only the host reaches.
+func Reachable(servers []netip.AddrPort) []netip.AddrPort {
+	return slices.DeleteFunc(slices.Clone(servers), func(a netip.AddrPort) bool {
+		return a.Addr().IsLoopback() || a.Addr().IsUnspecified() || a.Addr().Zone() != ""
+	})
+}
+
+func readServers(path string) []netip.AddrPort {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var out []netip.AddrPort
+	lines := bufio.NewScanner(f)
+	for n := 0; n < maxResolv && lines.Scan(); n++ {
+		words := strings.Fields(lines.Text())
+		if len(words) < 2 || words[0] != "nameserver" {
+			continue
+		}
+		if a, err := netip.ParseAddr(words[1]); err == nil {
+			out = append(out, netip.AddrPortFrom(a, 53))
+		}
+	}
+	return out
+}
+
+// Resolves tells whether names are resolved at the resolver's address in a sandbox,
+// now or once it is connected.
+func (b *Sandbox) Resolves() bool {
+	switch {
+	case len(b.Endpoints) == 0:
+		return false
+	case b.Resolver || b.named():
+		return true
+	case len(b.Servers) > 0:
+		return len(Reachable(b.Servers)) == 0
+	}
+	return len(Reachable(HostServers())) == 0
+}
