@@ -178,7 +178,7 @@ func NewAddress(index int, p netip.Prefix) Message {
 		b = number(b, unix.IFA_FLAGS, unix.IFA_F_NODAD|unix.IFA_F_PERMANENT)
 	} else if p.Bits() < 31 {
 		broadcast := p.Masked().Addr().As4()
-		n := binary.BigEndian.Uint32(broadcast[:]) | uint32(1)<<(32-p.Bits()) - 1
+		n := binary.BigEndian.Uint32(broadcast[:]) | (uint32(1)<<(32-p.Bits()) - 1)
 		b = attribute(b, unix.IFA_BROADCAST, binary.BigEndian.AppendUint32(nil, n))
 	}
 	return Message{what: "address " + p.String(), kind: unix.RTM_NEWADDR, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, body: b}

@@ -80,6 +80,13 @@ func TestLink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A subnet whose last bit is set: its broadcast address must not borrow from it.
+	if err := c.Do(rtnl.NewAddress(l.Index, netip.MustParsePrefix("172.17.0.2/16"))); err != nil {
+		t.Fatal(err)
+	}
+	if have := p.Run("ip addr show br0"); !strings.Contains(have, "172.17.0.2/16 brd 172.17.255.255") {
+		t.Error(have)
+	}
 	if have := p.Run("ip addr show br0; ip route; ip -6 route"); !strings.Contains(have, "10.3.0.1/20 brd 10.3.15.255") ||
 		!strings.Contains(have, "default via 10.3.0.9 dev br0 metric 3") || !strings.Contains(have, "default dev br0") {
 		t.Error(have)
