@@ -9,6 +9,8 @@ const (
 	// plainNetwork is when the address of the first network was left out beside those
 	// of all networks.
 	plainNetwork version = 52
+	// noVirtualSize is when images lost their second size, which was the first again.
+	noVirtualSize version = 44
 	// startInterval is when health checks got an interval of their own for the start.
 	startInterval version = 44
 	// healthInList is when lists of containers began to show health.

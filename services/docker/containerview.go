@@ -105,6 +105,7 @@ func forVersion(r api.InspectResponse, v engine.View, version version) any {
 	if version >= plainNetwork {
 		return r
 	}
+	r.Storage = nil
 	r.GraphDriver = &storage.DriverData{Name: v.Snapshotter, Data: map[string]string{}}
 	out := legacyInspect{InspectResponse: r, NetworkSettings: legacyNetwork{NetworkSettings: r.NetworkSettings}}
 	for _, n := range r.NetworkSettings.Networks {
@@ -125,6 +126,7 @@ func encodeSample(v engine.View, s, before engine.Sample) api.StatsResponse {
 		MemoryStats: api.MemoryStats{Usage: s.Memory, MaxUsage: s.MemoryMax, Limit: s.MemoryLimit, Failcnt: s.MemoryFailures, Stats: s.MemoryStats},
 		PidsStats:   api.PidsStats{Current: s.PIDs, Limit: s.PIDsLimit},
 	}
+	out.BlkioStats.IoServiceBytesRecursive = []api.BlkioStatEntry{}
 	for _, io := range s.IO {
 		out.BlkioStats.IoServiceBytesRecursive = append(out.BlkioStats.IoServiceBytesRecursive,
 			api.BlkioStatEntry{Major: io.Major, Minor: io.Minor, Op: io.Op, Value: io.Bytes})

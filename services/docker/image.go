@@ -66,13 +66,17 @@ func listImages(s *Server, c *call) error {
 	for _, d := range all {
 		out = append(out, encodeSummary(d, users[d.ID]))
 	}
-	return c.send(http.StatusOK, out)
+	return c.send(http.StatusOK, summariesFor(out, c.version))
 }
 
 func encodeSummary(d *engine.Details, users int64) image.Summary {
 	target := d.Target
+	labels := d.Config.Config.Labels
+	if labels == nil {
+		labels = map[string]string{}
+	}
 	return image.Summary{
-		ID: d.ID.String(), RepoTags: d.RepoTags(), RepoDigests: d.RepoDigests(), Labels: d.Config.Config.Labels, Created: d.Born().Unix(),
+		ID: d.ID.String(), RepoTags: d.RepoTags(), RepoDigests: d.RepoDigests(), Labels: labels, Created: d.Born().Unix(),
 		Size: d.Size, SharedSize: -1, Containers: users, Descriptor: &target,
 	}
 }
@@ -105,9 +109,9 @@ func inspectImage(s *Server, c *call) error {
 		}
 	}
 	if c.version < plainNetwork {
-		out.GraphDriver = &storage.DriverData{Name: s.engine.Host(c.r.Context()).Snapshotter}
+		out.GraphDriver = &storage.DriverData{Name: s.engine.Host(c.r.Context()).Snapshotter, Data: map[string]string{}}
 	}
-	return c.send(http.StatusOK, out)
+	return c.send(http.StatusOK, imageFor(out, c.version))
 }
 
 func details(s *Server, c *call, p *ocispec.Platform) (*engine.Details, error) {
@@ -134,7 +138,7 @@ func imageHistory(s *Server, c *call) error {
 	out := []image.HistoryResponseItem{}
 	layer := 0
 	for _, h := range d.Config.History {
-		item := image.HistoryResponseItem{ID: "<missing>", Comment: h.Comment, CreatedBy: h.CreatedBy, Tags: nil}
+		item := image.HistoryResponseItem{ID: "<missing>", Comment: h.Comment, CreatedBy: h.CreatedBy, Tags: []string{}}
 		if h.Created != nil {
 			item.Created = h.Created.Unix()
 		}
@@ -148,7 +152,7 @@ func imageHistory(s *Server, c *call) error {
 	}
 	if len(out) == 0 { // built without one: a line for each layer
 		for _, size := range d.LayerSizes {
-			out = append([]image.HistoryResponseItem{{ID: "<missing>", Size: size, Created: d.Born().Unix()}}, out...)
+			out = append([]image.HistoryResponseItem{{ID: "<missing>", Size: size, Created: d.Born().Unix(), Tags: []string{}}}, out...)
 		}
 	}
 	if len(out) > 0 {

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -19,7 +20,7 @@ import (
 // routes is the API, a line each.
 func routes() []route {
 	var all []route
-	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, networkRoutes, streamRoutes, absentRoutes} {
+	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes} {
 		all = append(all, part...)
 	}
 	return all
@@ -39,13 +40,6 @@ var systemRoutes = []route{
 // absentRoutes are what is known and not there.
 var absentRoutes = []route{
 	{method: "GET", path: "/images/search", handle: absent("searching registries")},
-	{method: "GET", path: "/swarm", handle: noSwarm}, {method: "POST", path: "/swarm/{what...}", handle: noSwarmYet},
-	{method: "GET", path: "/nodes", handle: noSwarm}, {method: "GET", path: "/nodes/{id}", handle: noSwarm},
-	{method: "GET", path: "/services", handle: noSwarm}, {method: "GET", path: "/services/{id}", handle: noSwarm},
-	{method: "GET", path: "/tasks", handle: noSwarm}, {method: "GET", path: "/tasks/{id}", handle: noSwarm},
-	{method: "GET", path: "/secrets", handle: noSwarm}, {method: "GET", path: "/configs", handle: noSwarm},
-	{method: "POST", path: "/services/create", handle: noSwarm}, {method: "POST", path: "/secrets/create", handle: noSwarm},
-	{method: "POST", path: "/configs/create", handle: noSwarm},
 	{method: "GET", path: "/volumes", handle: absent("volumes")}, {method: "GET", path: "/volumes/{id}", handle: nowhere("volume")},
 	{method: "POST", path: "/volumes/{what...}", handle: absent("volumes")},
 	{method: "POST", path: "/build", handle: absent("building images")}, {method: "POST", path: "/build/prune", handle: absent("building images")},
@@ -56,7 +50,7 @@ var absentRoutes = []route{
 	{method: "HEAD", path: "/containers/{id}/archive", handle: absent("copying files of containers")},
 	{method: "GET", path: "/containers/{id}/archive", handle: absent("copying files of containers")},
 	{method: "PUT", path: "/containers/{id}/archive", handle: absent("copying files of containers")},
-	{method: "GET", path: "/plugins/privileges", handle: absent("plugins")}, {method: "POST", path: "/plugins/{what...}", handle: absent("plugins")},
+	{method: "GET", path: "/plugins/privileges", handle: absent("plugins")},
 }
 
 func absent(what string) handle {
@@ -69,12 +63,6 @@ func nowhere(what string) handle {
 		return &apiError{what + " " + c.vars["id"] + " not found", http.StatusNotFound}
 	}
 }
-
-func noSwarm(*Server, *call) error {
-	return &apiError{`This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`, http.StatusServiceUnavailable}
-}
-
-func noSwarmYet(*Server, *call) error { return notThere("swarm is not available") }
 
 func emptyList(_ *Server, c *call) error { return c.send(http.StatusOK, []struct{}{}) }
 
@@ -131,12 +119,12 @@ func info(s *Server, c *call) error {
 	out := system.Info{
 		ID: s.info.ID, Containers: len(all), Images: len(images), Driver: host.Snapshotter,
 		DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
-		Plugins:      system.PluginsInfo{Volume: []string{}, Network: s.driverNames(), Log: []string{"json-file", "local", "none"}},
+		Plugins:      system.PluginsInfo{Volume: []string{}, Network: s.driverNames(), Authorization: []string{}, Log: []string{"json-file", "local", "none"}},
 		MemoryLimit:  true, SwapLimit: host.SwapLimit, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true,
 		IPv4Forwarding: host.Forwarding, NFd: -1, NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano),
 		LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: host.CgroupVersion,
 		KernelVersion: kernel(), OperatingSystem: host.OS, OSType: "linux", Architecture: host.Machine,
-		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: &registry.ServiceConfig{IndexConfigs: map[string]*registry.IndexInfo{}},
+		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: &registry.ServiceConfig{IndexConfigs: map[string]*registry.IndexInfo{}, InsecureRegistryCIDRs: []netip.Prefix{}, Mirrors: []string{}},
 		NCPU: runtime.NumCPU(), MemTotal: int64(host.Memory), GenericResources: []swarm.GenericResource{}, DockerRootDir: s.info.Root,
 		Name: host.Name, Labels: []string{}, ServerVersion: s.info.Version, DefaultRuntime: engine.DefaultRuntime,
 		Runtimes:           map[string]system.RuntimeWithStatus{engine.DefaultRuntime: {}, "runc": {}, "crun": {}},
