@@ -19,6 +19,7 @@ type mountOptions struct {
 	remount          bool
 	copyUp           bool // tmpcopyup
 	idmap, ridmap    bool
+	subpath          string // part of a bind's source; links in it can't lead out
 }
 
 // attrOption is an option that turns attributes on (and others off).
@@ -84,6 +85,11 @@ func parseOptions(options []string) mountOptions {
 	return m
 }
 
+// subpathOption begins the option of a bind mount that names the part of the source
+// to be mounted: it is looked up as if the source were the root of all, so whoever
+// writes there may put links in the way and gets no further than the source.
+const subpathOption = "x-orlop-subpath="
+
 func (m *mountOptions) other(o string) {
 	switch o {
 	case "bind":
@@ -99,7 +105,9 @@ func (m *mountOptions) other(o string) {
 	case "ridmap":
 		m.idmap, m.ridmap = true, true
 	default:
-		if name, ok := superblockOptions[o]; ok {
+		if path, ok := strings.CutPrefix(o, subpathOption); ok {
+			m.subpath = path
+		} else if name, ok := superblockOptions[o]; ok {
 			m.data = append(m.data, name)
 		} else if !ignoredOptions[o] {
 			m.data = append(m.data, o)

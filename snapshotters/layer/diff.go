@@ -24,6 +24,12 @@ var ErrNotDiffable = errors.New("upper directory depends on lower layers")
 type DiffOptions struct {
 	// SourceDateEpoch, where set, is the latest time an entry may have.
 	SourceDateEpoch *time.Time
+	// Root, where set, is the name that the tree's root is written under, and the
+	// beginning of all other names: "." or "dir". Only [Diff] knows it.
+	Root string
+	// Enter, where set, is asked before a directory is entered; one that is not is
+	// written as if it were empty. Only [Diff] knows it.
+	Enter func(dir *os.File) bool
 }
 
 // Diff writes the layer that makes the tree lower into the tree upper. Both are
@@ -45,7 +51,13 @@ func Diff(ctx context.Context, lower, upper string, w io.Writer, opts DiffOption
 		}
 		defer low.Close()
 	}
-	if err := d.compareDirs(low, up, ""); err != nil {
+	if opts.Root != "" {
+		d.pending = append(d.pending, pendingDir{path: opts.Root, dir: up})
+		if err := d.flushDirs(); err != nil {
+			return err
+		}
+	}
+	if err := d.compareDirs(low, up, opts.Root); err != nil {
 		return err
 	}
 	return d.tar.Close()
@@ -139,14 +151,14 @@ func (d *differ) compare(low, up *os.File, dir, name string) error {
 // compareSubdir writes a directory if it differs, or else once something in it
 // does.
 func (d *differ) compareSubdir(low, up *os.File, name, path string, same bool) error {
-	sub, err := openDir(int(up.Fd()), name)
+	sub, err := openSubdir(up, name)
 	if err != nil {
 		return err
 	}
 	defer sub.Close()
 	var lsub *os.File
 	if low != nil {
-		if lsub, err = openDir(int(low.Fd()), name); err != nil {
+		if lsub, err = openSubdir(low, name); err != nil {
 			return err
 		}
 		defer lsub.Close()
@@ -157,7 +169,9 @@ func (d *differ) compareSubdir(low, up *os.File, name, path string, same bool) e
 			return err
 		}
 	}
-	err = d.compareDirs(lsub, sub, path)
+	if d.opts.Enter == nil || d.opts.Enter(sub) {
+		err = d.compareDirs(lsub, sub, path)
+	}
 	d.pending = d.pending[:len(d.pending)-1]
 	return err
 }
@@ -263,10 +277,27 @@ func openDir(at int, name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-func openFile(dir *os.File, name string) (*os.File, error) {
-	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+// openSubdir opens a directory in another. It follows no link: who lives in the tree
+// may have put one there since it was looked at.
+func openSubdir(dir *os.File, name string) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// openFile opens a regular file; what took its place since it was looked at is
+// neither followed nor waited for.
+func openFile(dir *os.File, name string) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(fd)
+		return nil, &os.PathError{Op: "open", Path: name, Err: errors.Join(err, unix.ESTALE)}
 	}
 	return os.NewFile(uintptr(fd), name), nil
 }
