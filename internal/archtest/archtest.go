@@ -101,6 +101,8 @@ var rooms = []room{
 	{dir: "services/engine", ours: join(ports, "core", "services", "internal", "shims/manager"), theirs: slices.Concat(vocab, logs, system, dockerAPI,
 		[]string{"github.com/containerd/containerd/api", "google.golang.org/protobuf", "golang.org/x/sync",
 			"github.com/containerd/cgroups/v3/cgroup1/stats", "github.com/containerd/cgroups/v3/cgroup2/stats"})},
+	// A driver of volumes knows its port, and reads sizes as people write them.
+	{dir: "services/volume/local", ours: []string{"core", "services/volume", "internal"}, theirs: slices.Concat(vocab, logs, system, []string{"github.com/docker/go-units"})},
 	// The types of the API are Docker's own module of types, without its daemon or client.
 	{dir: "services/docker", ours: []string{"core", "services", "internal"}, theirs: slices.Concat(vocab, logs, dockerAPI)},
 	{dir: "services/cri", ours: []string{"core", "services", "internal"}, theirs: join(slices.Concat(vocab, wire), "k8s.io/cri-api")},

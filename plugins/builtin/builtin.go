@@ -25,6 +25,7 @@ func Register(r *plugins.Registry, d *Daemon) {
 	networking(r)
 	tasks(r, d)
 	services(r)
+	volumes(r)
 	containerEngine(r)
 	introspection(r, d)
 	activation(r)

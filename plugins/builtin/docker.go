@@ -22,13 +22,14 @@ func containerEngine(r *plugins.Registry) {
 		unpacker, transfers := plugins.One(s, kinds.Unpacker), plugins.One(s, kinds.Transfer)
 		archiver, drivers := plugins.One(s, kinds.Archiver), plugins.All(s, kinds.Snapshotter)
 		nets := plugins.Optional(s, kinds.Networks)
+		kept := plugins.One(s, kinds.Volumes)
 		chosen := s.Settings().Defaults[kinds.Snapshotter.Name()]
 		at := engine.Where{Root: s.Root(), State: s.State(), Sockets: filepath.Join(s.Settings().State, "a")}
 		return func(ctx context.Context) (*engine.Engine, error) {
 			connect, _ := nets()
 			return engine.Open(ctx, at, engine.Parts{
 				Containers: db().Containers(), Images: db().Images(), Content: db().Content(), Leases: db().Leases(),
-				Bus: bus(), Tasks: runtime(), Unpack: unpacker(), Transfer: transfers(), Archive: archiver(),
+				Bus: bus(), Tasks: runtime(), Unpack: unpacker(), Transfer: transfers(), Archive: archiver(), Volumes: kept(),
 				Snapshots: db().Snapshotter, Snapshotter: clientsDefault(db(), chosen, drivers()), Config: *cfg,
 				Networks: connect,
 			})

@@ -21,6 +21,7 @@ import (
 	"github.com/orlop/orlop/services/streaming"
 	"github.com/orlop/orlop/services/transfer"
 	"github.com/orlop/orlop/services/unpack"
+	"github.com/orlop/orlop/services/volume"
 	"github.com/orlop/orlop/shims/manager"
 	"github.com/orlop/orlop/snapshotters"
 )
@@ -49,6 +50,7 @@ var (
 	SandboxController = plugins.NewKind[sandbox.Controller]("io.containerd.sandbox.controller.v1", plugins.Describe("makes sandboxes real"), plugins.Prefer("shim"))
 	Network           = plugins.NewKind[network.Driver]("io.orlop.network.v1", plugins.Describe("connects containers"), plugins.Prefer("bridge"))
 	Networks          = plugins.NewKind[*networks.Service]("io.orlop.networks.v1", plugins.Describe("keeps networks and connects containers to them"))
+	Volumes           = plugins.NewKind[*volume.Service]("io.orlop.volume.v1", plugins.Describe("keeps folders that outlive containers"))
 	Engine            = plugins.NewKind[*engine.Engine]("io.orlop.engine.v1", plugins.Describe("makes and runs containers for the Docker API"))
 	MountManager      = plugins.NewKind[*activate.Manager]("io.containerd.mount-manager.v1", plugins.Describe("makes mounts that need more than mount(2)"))
 	Service           = plugins.NewKind[grpc.Service]("io.containerd.grpc.v1", plugins.Describe("serves one API"))

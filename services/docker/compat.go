@@ -4,6 +4,10 @@ package docker
 const (
 	// multiplexedType is when streams in frames got a media type of their own.
 	multiplexedType version = 42
+	// pruneAnonymous is when pruning volumes came to mean the anonymous ones.
+	pruneAnonymous version = 42
+	// deepReadOnly is when read-only mounts came to be so with all that is mounted below.
+	deepReadOnly version = 44
 	// plainEvents is when events lost their first fields: status, id and from.
 	plainEvents version = 52
 	// plainNetwork is when the address of the first network was left out beside those

@@ -41,6 +41,7 @@ func createContainer(s *Server, c *call) error {
 		return err
 	}
 	oldHealth(req.Config, c.version)
+	shallow(req.HostConfig, c.version)
 	o := engine.Creation{Name: c.query("name"), Config: req.Config, Host: req.HostConfig}
 	if p != nil {
 		o.Platform = *p
@@ -211,7 +212,7 @@ func remove(s *Server, c *call) error {
 	if c.flag("link") {
 		return notThere("removing a link: not available yet")
 	}
-	if err := s.engine.Remove(c.r.Context(), c.vars["id"], c.flag("force")); err != nil {
+	if err := s.engine.RemoveWith(c.r.Context(), c.vars["id"], engine.RemoveOptions{Force: c.flag("force"), Volumes: c.flag("v")}); err != nil {
 		return err
 	}
 	return c.done()

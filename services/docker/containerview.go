@@ -7,7 +7,6 @@ import (
 
 	"github.com/docker/go-units"
 	api "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/storage"
 
 	"github.com/orlop/orlop/services/engine"
@@ -57,33 +56,6 @@ func encodeInspect(v engine.View) api.InspectResponse {
 		Storage:         &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: v.Snapshotter}}},
 		NetworkSettings: &api.NetworkSettings{SandboxID: sandboxID(v), SandboxKey: v.SandboxKey, Ports: v.Ports, Networks: v.Networks},
 	}
-}
-
-func mountPoints(v engine.View) []api.MountPoint {
-	out := []api.MountPoint{}
-	for _, text := range v.HostConfig.Binds {
-		parts := strings.SplitN(text, ":", 3)
-		if len(parts) < 2 {
-			continue
-		}
-		p := api.MountPoint{Type: mount.TypeBind, Source: parts[0], Destination: parts[1], RW: true, Propagation: mount.PropagationRPrivate}
-		if len(parts) == 3 {
-			p.Mode = parts[2]
-			p.RW = !strings.Contains(","+parts[2]+",", ",ro,")
-		}
-		out = append(out, p)
-	}
-	for _, m := range v.HostConfig.Mounts {
-		p := api.MountPoint{Type: m.Type, Source: m.Source, Destination: m.Target, RW: !m.ReadOnly}
-		if m.Type == mount.TypeBind {
-			p.Propagation = mount.PropagationRPrivate
-			if m.BindOptions != nil && m.BindOptions.Propagation != "" {
-				p.Propagation = m.BindOptions.Propagation
-			}
-		}
-		out = append(out, p)
-	}
-	return out
 }
 
 // legacyNetwork is what clients before [plainNetwork] look for beside the networks.

@@ -6,6 +6,7 @@ import (
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/orlop/orlop/services/engine"
 )
@@ -15,7 +16,7 @@ type legacyUsage struct {
 	LayersSize int64
 	Images     []image.Summary
 	Containers []api.Summary
-	Volumes    []struct{}
+	Volumes    []volume.Volume
 	BuildCache []struct{}
 }
 
@@ -31,7 +32,12 @@ func diskUsage(s *Server, c *call) error {
 	if err != nil {
 		return err
 	}
-	out := legacyUsage{Images: []image.Summary{}, Containers: []api.Summary{}, Volumes: []struct{}{}, BuildCache: []struct{}{}}
+	out := legacyUsage{Images: []image.Summary{}, Containers: []api.Summary{}, BuildCache: []struct{}{}}
+	vol, err := s.volumeUsage(c)
+	if err != nil {
+		return err
+	}
+	out.Volumes = vol.Items
 	users := s.engine.ImageUsers()
 	img := image.DiskUsage{TotalCount: int64(len(images))}
 	for _, d := range images {
@@ -59,6 +65,8 @@ func diskUsage(s *Server, c *call) error {
 	}
 	if c.flag("verbose") {
 		img.Items, con.Items = out.Images, out.Containers
+	} else {
+		vol.Items = nil
 	}
-	return c.send(http.StatusOK, system.DiskUsage{ImageUsage: &img, ContainerUsage: &con})
+	return c.send(http.StatusOK, system.DiskUsage{ImageUsage: &img, ContainerUsage: &con, VolumeUsage: &vol})
 }

@@ -20,7 +20,7 @@ import (
 // routes is the API, a line each.
 func routes() []route {
 	var all []route
-	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes} {
+	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, volumeRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes} {
 		all = append(all, part...)
 	}
 	return all
@@ -40,8 +40,6 @@ var systemRoutes = []route{
 // absentRoutes are what is known and not there.
 var absentRoutes = []route{
 	{method: "GET", path: "/images/search", handle: absent("searching registries")},
-	{method: "GET", path: "/volumes", handle: absent("volumes")}, {method: "GET", path: "/volumes/{id}", handle: nowhere("volume")},
-	{method: "POST", path: "/volumes/{what...}", handle: absent("volumes")},
 	{method: "POST", path: "/build", handle: absent("building images")}, {method: "POST", path: "/build/prune", handle: absent("building images")},
 	{method: "POST", path: "/session", handle: absent("building images")}, {method: "POST", path: "/grpc", handle: absent("building images")},
 	{method: "POST", path: "/commit", handle: absent("commit")},

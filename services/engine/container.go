@@ -26,6 +26,8 @@ type record struct {
 	HostConfig *api.HostConfig
 	// ImageID is the digest the image's name pointed at.
 	ImageID string
+	// Mounts are what is mounted into it.
+	Mounts  []MountPoint
 	State   State
 	Restart restarts
 	// Networks are how it would like to be connected, by network.
@@ -80,6 +82,8 @@ type Container struct {
 	pending []*Attachment // wait for the start
 	backoff chan struct{} // closed to end the pause before a restart; nil if there is none
 	keep    bool          // it is stopped to be started: it does not remove itself
+	made    []string      // volumes that were made while it was
+	purge   bool          // its anonymous volumes go with it
 }
 
 // raw is an extension as it is stored.
@@ -103,6 +107,9 @@ func loadContainer(stored container.Container) (*Container, error) {
 	c := &Container{ID: stored.ID, stored: stored, waiters: map[*Waiter]struct{}{}}
 	if err := json.Unmarshal(ext.GetValue(), &c.rec); err != nil {
 		return nil, fmt.Errorf("extension: %w", err)
+	}
+	if c.rec.Mounts == nil && c.rec.HostConfig != nil { // of a version that kept none: it had no volumes
+		c.rec.Mounts, _ = mountsOf(c.rec.HostConfig)
 	}
 	if c.rec.Config == nil || c.rec.HostConfig == nil || c.rec.Name == "" {
 		return nil, fmt.Errorf("extension: it has no name or no config")
@@ -157,6 +164,8 @@ type View struct {
 	State      State
 	// Restarts is how often it was started again.
 	Restarts int
+	// Mounts are what is mounted into it.
+	Mounts []MountPoint
 	// Snapshotter keeps its tree, under Snapshot.
 	Snapshotter, Snapshot string
 	// LogPath is its log, "" if there is none that can be read.
@@ -176,7 +185,7 @@ func (e *Engine) view(c *Container) View {
 	c.mu.Lock()
 	v := View{ID: c.ID, Name: c.rec.Name, Created: c.stored.Created, ImageID: c.rec.ImageID, Config: c.rec.Config,
 		HostConfig: c.rec.HostConfig, State: c.rec.State, Restarts: c.rec.Restart.Count, Snapshotter: c.stored.Snapshotter, Snapshot: c.stored.SnapshotKey,
-		Folder: e.folder(c.ID)}
+		Folder: e.folder(c.ID), Mounts: c.rec.Mounts}
 	settings := c.rec.Networks
 	c.mu.Unlock()
 	e.showNetworks(&v, settings)

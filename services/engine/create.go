@@ -89,7 +89,7 @@ func (e *Engine) draft(ctx context.Context, o Creation, d *Details) (*Container,
 			return nil, nil, invalid("config of image %s: %v", d.ID, err)
 		}
 	}
-	warn := warnings(&fromImage)
+	warn := []string{}
 	c := &Container{ID: newID(), waiters: map[*Waiter]struct{}{}}
 	merged := merge(*o.Config, &fromImage)
 	if merged.Hostname == "" && !o.Host.UTSMode.IsHost() && !o.Host.NetworkMode.IsHost() {
@@ -104,6 +104,9 @@ func (e *Engine) draft(ctx context.Context, o Creation, d *Details) (*Container,
 	}
 	c.rec = record{Name: name, Config: merged, HostConfig: o.Host, ImageID: d.ID.String()}
 	if c.rec.Networks, err = e.draftNetworks(c, o.Networks); err != nil {
+		return nil, nil, err
+	}
+	if c.rec.Mounts, err = e.mountsFor(merged, o.Host); err != nil {
 		return nil, nil, err
 	}
 	return c, warn, e.rehearse(c)
@@ -203,6 +206,11 @@ func merge(c api.Config, img *api.Config) *api.Config {
 		maps.Copy(ports, c.ExposedPorts)
 		c.ExposedPorts = ports
 	}
+	volumes := maps.Clone(img.Volumes)
+	if volumes != nil {
+		maps.Copy(volumes, c.Volumes)
+		c.Volumes = volumes
+	}
 	return &c
 }
 
@@ -225,7 +233,7 @@ func (e *Engine) rehearse(c *Container) error {
 	if err != nil {
 		return err
 	}
-	o.User, o.ExtraGroups = "0:0", nil
+	o.User, o.ExtraGroups, o.Mounts = "0:0", nil, specMounts(c.rec.Mounts)
 	if len(o.Entrypoint)+len(o.Args) == 0 {
 		return invalid("no command specified")
 	}
@@ -297,21 +305,31 @@ func (e *Engine) store(ctx context.Context, c *Container, d *Details) error {
 	if _, err := s.Prepare(ctx, c.ID, parent, labels); err != nil {
 		return err
 	}
+	c.stored.Snapshotter, c.stored.SnapshotKey = name, c.ID
+	if err = e.settle(ctx, c); err == nil {
+		err = e.enroll(ctx, c, d)
+	}
+	if err != nil {
+		e.unsettle(context.WithoutCancel(ctx), c)
+		if rerr := s.Remove(context.WithoutCancel(ctx), c.ID); rerr != nil && !errdefs.IsNotFound(rerr) {
+			return rerr
+		}
+	}
+	return err
+}
+
+// enroll makes the container's record: from then on it is there.
+func (e *Engine) enroll(ctx context.Context, c *Container, d *Details) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	runtime, err := runtimeName(c.rec.HostConfig.Runtime)
 	if err == nil {
 		c.stored = container.Container{ID: c.ID, Spec: c.stored.Spec, Labels: storedLabels(c.rec.Config.Labels), Image: firstOf(d.Image.stored, c.rec.Config.Image),
-			Runtime: container.Runtime{Name: runtime}, Snapshotter: name, SnapshotKey: c.ID}
+			Runtime: container.Runtime{Name: runtime}, Snapshotter: c.stored.Snapshotter, SnapshotKey: c.ID}
 		c.stored, err = c.encode()
 	}
 	if err == nil {
 		c.stored, err = e.Containers.Create(ctx, c.stored)
-	}
-	if err != nil {
-		if rerr := s.Remove(context.WithoutCancel(ctx), c.ID); rerr != nil && !errdefs.IsNotFound(rerr) {
-			return rerr
-		}
 	}
 	return err
 }

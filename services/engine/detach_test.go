@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"strings"
 	"testing"
 )
 
@@ -26,22 +25,6 @@ func TestParseSignal(t *testing.T) {
 	}
 	for _, text := range []string{"NOSUCH", "0", "65", "-1", "RTMIN+31"} {
 		if _, err := parseSignal(text, "SIGTERM"); err == nil {
-			t.Errorf("%q was accepted", text)
-		}
-	}
-}
-
-func TestBind(t *testing.T) {
-	for text, want := range map[string]string{
-		"/a:/b": "rbind,rprivate", "/a:/b:ro": "ro,rbind,rprivate", "/a:/b:rw,rslave": "rbind,rslave", "/a:/b:z": "rbind,rprivate",
-	} {
-		m, err := bind(text)
-		if got := strings.Join(m.Options, ","); err != nil || got != want || m.Source != "/a" || m.Destination != "/b" {
-			t.Errorf("%s: got %+v, %v", text, m, err)
-		}
-	}
-	for _, text := range []string{"/a", "/a:b", "/a:/", ":/b", "/a:/b:odd", "/a:/b:ro:x", "name:/b"} {
-		if _, err := bind(text); err == nil {
 			t.Errorf("%q was accepted", text)
 		}
 	}

@@ -47,6 +47,7 @@ import (
 	"github.com/orlop/orlop/services/archive"
 	"github.com/orlop/orlop/services/transfer"
 	"github.com/orlop/orlop/services/unpack"
+	"github.com/orlop/orlop/services/volume"
 	"github.com/orlop/orlop/shims/manager"
 	"github.com/orlop/orlop/snapshotters"
 )
@@ -62,6 +63,7 @@ type Parts struct {
 	Unpack     *unpack.Unpacker
 	Transfer   *transfer.Service
 	Archive    *archive.Archiver
+	Volumes    *volume.Service
 	// Snapshots finds a snapshotter, Snapshotter names the one for new containers.
 	Snapshots   func(name string) (snapshotters.Snapshotter, error)
 	Snapshotter func(ctx context.Context) string
@@ -110,6 +112,7 @@ func Open(ctx context.Context, at Where, parts Parts) (*Engine, error) {
 			return nil, err
 		}
 	}
+	parts.Volumes.Notify = e.volumeNews
 	if err := e.load(e.in(ctx)); err != nil {
 		e.stop()
 		return nil, err
@@ -156,8 +159,7 @@ func (e *Engine) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var g errgroup.Group
-	g.SetLimit(loads)
+	var found []*Container
 	for _, stored := range all {
 		c, err := loadContainer(stored)
 		if err != nil {
@@ -171,12 +173,21 @@ func (e *Engine) load(ctx context.Context) error {
 			log.G(ctx).WithError(err).Warnf("container %s", stored.ID)
 			continue
 		}
+		e.holdVolumes(c)
+		found = append(found, c)
+	}
+	var g errgroup.Group
+	g.SetLimit(loads)
+	for _, c := range found {
 		g.Go(func() error { e.find(ctx, c); return nil })
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
 	e.keepNetworks(ctx)
+	if err := e.settleVolumes(ctx, found); err != nil {
+		log.G(ctx).WithError(err).Warn("some volumes stay mounted until the next start")
+	}
 	return e.sweep()
 }
 

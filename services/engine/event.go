@@ -141,7 +141,7 @@ func (f Filters) fitEvent(ev Event) bool {
 	return f.is("type", ev.Type) && f.is("event", ev.Action, action) && f.is("scope", "local") && f.labels(ev.Attributes) &&
 		f.fitActor("container", ev, ev.ID, ev.Attributes["name"]) &&
 		f.fitActor("image", ev, ev.ID, ev.Attributes["name"], ev.Attributes["image"]) &&
-		f.fitActor("volume", ev) && f.fitActor("network", ev, ev.ID, ev.Attributes["name"]) && f.fitActor("daemon", ev) && f.fitActor("plugin", ev)
+		f.fitActor("volume", ev, ev.ID) && f.fitActor("network", ev, ev.ID, ev.Attributes["name"]) && f.fitActor("daemon", ev) && f.fitActor("plugin", ev)
 }
 
 // fitActor tells whether an event is about the things that a filter names.

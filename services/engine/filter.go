@@ -127,7 +127,7 @@ type ListOptions struct {
 // List returns containers, the newest first.
 func (e *Engine) List(ctx context.Context, o ListOptions) ([]View, error) {
 	f := o.Filters
-	err := f.Known("ancestor", "before", "exited", "health", "id", "is-task", "label", "name", "network", "since", "status")
+	err := f.Known("ancestor", "before", "exited", "health", "id", "is-task", "label", "name", "network", "since", "status", "volume")
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +202,7 @@ func (f Filters) fitContainer(v View) bool {
 	exited := !f.has("exited") || v.State.Status() == "exited" && f.is("exited", strconv.Itoa(v.State.ExitCode))
 	return ids && exited && f.labels(v.Config.Labels) && f.matches("name", v.Name, "/"+v.Name) &&
 		f.is("status", v.State.Status()) && f.fitNetwork(&v) &&
-		f.is("health", string(healthStatus(v.State))) && f.is("is-task", "false")
+		f.fitMounts(v.Mounts) && f.is("health", string(healthStatus(v.State))) && f.is("is-task", "false")
 }
 
 // ListImages returns images that fit.

@@ -12,10 +12,24 @@ import (
 
 // Remove removes a container; with force, one that runs is killed.
 func (e *Engine) Remove(ctx context.Context, ref string, force bool) error {
+	return e.RemoveWith(ctx, ref, RemoveOptions{Force: force})
+}
+
+// RemoveOptions say how a container is removed.
+type RemoveOptions struct {
+	// Force kills one that runs.
+	Force bool
+	// Volumes removes its anonymous volumes, too.
+	Volumes bool
+}
+
+// RemoveWith removes a container.
+func (e *Engine) RemoveWith(ctx context.Context, ref string, o RemoveOptions) error {
 	c, err := e.lookup(ref)
 	if err != nil {
 		return err
 	}
+	force := o.Force
 	ctx = e.detached(ctx)
 	var ended <-chan struct{}
 	if force {
@@ -42,6 +56,9 @@ func (e *Engine) Remove(ctx context.Context, ref string, force bool) error {
 	case s.Running, s.Restarting:
 		return conflict("cannot remove container %q: container is %s: stop the container before removing or force remove", "/"+c.name(), s.Status())
 	}
+	c.mu.Lock()
+	c.purge = o.Volumes
+	c.mu.Unlock()
 	return e.remove(ctx, c)
 }
 
@@ -65,6 +82,7 @@ func (e *Engine) remove(ctx context.Context, c *Container) error {
 		a.end(notFound("No such container: %s", c.ID))
 	}
 	e.unindex(c)
+	e.dropVolumes(ctx, c, c.purge || c.rec.HostConfig.AutoRemove)
 	e.tell(c, "destroy")
 	c.fire(waitRemoved)
 	return nil

@@ -64,6 +64,9 @@ func (e *Engine) start(ctx context.Context, c *Container) error {
 	if err != nil {
 		return fmt.Errorf("file system of container %s: %w", c.ID, err)
 	}
+	if err := e.useVolumes(ctx, c); err != nil {
+		return err
+	}
 	made, err := e.spec(ctx, c, rootfs)
 	if err != nil {
 		return err
@@ -168,6 +171,7 @@ func (e *Engine) failed(ctx context.Context, c *Container, why error) {
 		a.end(why)
 	}
 	e.disconnectNetwork(ctx, c)
+	e.doneVolumes(ctx, c)
 	if err := e.save(ctx, c); err != nil {
 		log.G(ctx).WithError(err).Warn("a failed start could not be recorded")
 	}
@@ -218,7 +222,7 @@ func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (
 	if err != nil {
 		return nil, err
 	}
-	if err := e.sources(host); err != nil {
+	if err := sources(c.rec.Mounts); err != nil {
 		return nil, err
 	}
 	if err := e.join(ctx, c, host, &o); err != nil {
@@ -228,7 +232,7 @@ func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (
 	if err != nil {
 		return nil, err
 	}
-	o.Mounts = append(own, o.Mounts...)
+	o.Mounts = append(own, specMounts(c.rec.Mounts)...)
 	if e.reaped(host) {
 		if err := e.addInit(&o); err != nil {
 			return nil, err
@@ -301,24 +305,13 @@ func (e *Engine) namespaceOf(ref, kind string) (spec.Namespace, error) {
 
 // sources checks what is bound into the container. As Docker does, a folder that
 // HostConfig.Binds names is made, one that Mounts names must be there.
-func (e *Engine) sources(h *hostConfig) error {
-	for _, text := range h.Binds {
-		m, err := bind(text)
-		if err != nil {
-			return err
-		}
-		if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
-			if err := os.MkdirAll(m.Source, 0o755); err != nil {
-				return fmt.Errorf("source of a mount: %w", err)
-			}
-		}
-	}
-	for _, m := range h.Mounts {
-		if m.Type != "bind" {
+func sources(list []MountPoint) error {
+	for _, m := range list {
+		if m.Type != mountBind {
 			continue
 		}
 		_, err := os.Stat(m.Source)
-		if errors.Is(err, fs.ErrNotExist) && m.BindOptions != nil && m.BindOptions.CreateMountpoint {
+		if errors.Is(err, fs.ErrNotExist) && m.MakeSource {
 			err = os.MkdirAll(m.Source, 0o755)
 		}
 		if err != nil {

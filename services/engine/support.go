@@ -2,7 +2,6 @@ package engine
 
 import (
 	"slices"
-	"strings"
 
 	api "github.com/moby/moby/api/types/container"
 )
@@ -49,9 +48,6 @@ type field struct {
 
 func unsupportedConfig(c *api.Config, h *api.HostConfig) []field {
 	return []field{
-		{len(c.Volumes) > 0, "Config.Volumes (anonymous volumes)"},
-		{len(h.VolumesFrom) > 0, "HostConfig.VolumesFrom"},
-		{h.VolumeDriver != "" && h.VolumeDriver != "local", "HostConfig.VolumeDriver"},
 		{len(h.Links) > 0, "HostConfig.Links"},
 		{len(h.StorageOpt) > 0, "HostConfig.StorageOpt"},
 		{h.Umask != nil, "HostConfig.Umask"},
@@ -71,18 +67,4 @@ func unsupportedResources(r *api.Resources) []field {
 		{r.OomKillDisable != nil && *r.OomKillDisable, "HostConfig.OomKillDisable"},
 		{r.CPUCount != 0 || r.CPUPercent != 0 || r.IOMaximumIOps != 0 || r.IOMaximumBandwidth != 0, "a limit of Windows containers"},
 	}
-}
-
-// warnings tell what of an image is passed over.
-func warnings(img *api.Config) []string {
-	out := []string{}
-	if len(img.Volumes) > 0 {
-		var paths []string
-		for p := range img.Volumes {
-			paths = append(paths, p)
-		}
-		slices.Sort(paths)
-		out = append(out, "The image wants volumes at "+strings.Join(paths, ", ")+": they are kept in the container itself and go with it, since volumes are not available yet.")
-	}
-	return out
 }
