@@ -20,7 +20,7 @@ import (
 // routes is the API, a line each.
 func routes() []route {
 	var all []route
-	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, volumeRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes} {
+	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, volumeRoutes, archiveRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes} {
 		all = append(all, part...)
 	}
 	return all
@@ -45,9 +45,6 @@ var absentRoutes = []route{
 	{method: "POST", path: "/commit", handle: absent("commit")},
 	{method: "GET", path: "/distribution/{name...}/json", handle: absent("looking into registries")},
 	{method: "GET", path: "/containers/{id}/attach/ws", handle: absent("attaching by websocket")},
-	{method: "HEAD", path: "/containers/{id}/archive", handle: absent("copying files of containers")},
-	{method: "GET", path: "/containers/{id}/archive", handle: absent("copying files of containers")},
-	{method: "PUT", path: "/containers/{id}/archive", handle: absent("copying files of containers")},
 	{method: "GET", path: "/plugins/privileges", handle: absent("plugins")},
 }
 

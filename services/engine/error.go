@@ -35,5 +35,9 @@ func missing(format string, args ...any) error {
 	return &Error{fmt.Sprintf(format, args...), errdefs.ErrNotImplemented}
 }
 
+func denied(format string, args ...any) error {
+	return &Error{fmt.Sprintf(format, args...), errdefs.ErrPermissionDenied}
+}
+
 // errUnchanged says that there was nothing to do.
 var errUnchanged = &Error{"nothing to do", errdefs.ErrNotModified}

@@ -86,7 +86,10 @@ func (a *applier) one(e *tarstream.Entry) error {
 	if err != nil {
 		return err
 	}
-	if path == "" {
+	if path == "" && a.opts.KeepRoot {
+		return nil
+	}
+	if path = a.under(path); path == "" {
 		return a.rootEntry(e)
 	}
 	parent, base := split(path)
@@ -94,10 +97,40 @@ func (a *applier) one(e *tarstream.Entry) error {
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(base, whiteoutPrefix) {
+	if a.opts.Whiteouts != Plain && strings.HasPrefix(base, whiteoutPrefix) {
 		return a.whiteout(dir, base)
 	}
+	if a.opts.KeepKinds {
+		if err := a.keepsKind(dir, base, path, e); err != nil {
+			return err
+		}
+	}
 	return a.create(dir, base, path, e)
+}
+
+// under is where a clean path of the archive is in the tree.
+func (t *tree) under(path string) string {
+	if t.opts.Under == "" || path == "" {
+		return t.opts.Under + path
+	}
+	return t.opts.Under + "/" + path
+}
+
+// keepsKind tells whether an entry is a directory as what is in its place.
+func (a *applier) keepsKind(dir *node, base, path string, e *tarstream.Entry) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if isDir != (e.Type == tarstream.TypeDir) {
+		return &KindError{Path: path, IsDir: isDir}
+	}
+	return nil
 }
 
 // create dispatches on the type.

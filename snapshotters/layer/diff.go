@@ -25,7 +25,7 @@ type DiffOptions struct {
 	// SourceDateEpoch, where set, is the latest time an entry may have.
 	SourceDateEpoch *time.Time
 	// Root, where set, is the name that the tree's root is written under, and the
-	// beginning of all other names: "." or "dir". Only [Diff] knows it.
+	// beginning of all other names: ".", "/" or "dir". Only [Diff] knows it.
 	Root string
 	// Enter, where set, is asked before a directory is entered; one that is not is
 	// written as if it were empty. Only [Diff] knows it.
@@ -58,6 +58,20 @@ func Diff(ctx context.Context, lower, upper string, w io.Writer, opts DiffOption
 		}
 	}
 	if err := d.compareDirs(low, up, opts.Root); err != nil {
+		return err
+	}
+	return d.tar.Close()
+}
+
+// Entry writes an archive of one file of dir, which is no directory, under the name
+// given. A link is written as a link.
+func Entry(ctx context.Context, dir *os.File, file, name string, w io.Writer) error {
+	d := newDiffer(ctx, w, DiffOptions{})
+	var st unix.Stat_t
+	if err := lstatat(dir, file, &st); err != nil {
+		return err
+	}
+	if err := d.entry(dir, file, name, &st); err != nil {
 		return err
 	}
 	return d.tar.Close()
@@ -188,7 +202,7 @@ func (d *differ) flushDirs() error {
 		if err := unix.Fstat(int(p.dir.Fd()), &st); err != nil {
 			return err
 		}
-		if err := d.header(p.dir, ".", p.path+"/", &st, ""); err != nil {
+		if err := d.header(p.dir, ".", strings.TrimSuffix(p.path, "/")+"/", &st, ""); err != nil {
 			return err
 		}
 	}
@@ -263,8 +277,8 @@ func sameContent(low, up *os.File, name string, size int64) (bool, error) {
 func isEnd(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }
 
 func join(dir, name string) string {
-	if dir == "" {
-		return name
+	if dir == "" || dir == "/" {
+		return dir + name
 	}
 	return dir + "/" + name
 }

@@ -24,7 +24,10 @@
 // a tree while it is being written.
 package layer
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Names that the OCI image-spec reserves in layers.
 const (
@@ -42,6 +45,9 @@ const (
 	// Overlay writes overlayfs's own marks (a character device 0:0, an
 	// attribute for opaque directories): for one layer by itself.
 	Overlay
+	// Plain takes the names of whiteouts for names like others: for archives that
+	// are no layers.
+	Plain
 )
 
 // Bounds of a layer, where Options don't set others.
@@ -76,6 +82,14 @@ type Options struct {
 	MaxBytes int64
 	// MapOwner, where set, changes the owner of each file.
 	MapOwner func(uid, gid uint32) (uint32, uint32, error)
+	// Under, a clean path, is the directory of the tree that all is put below; links
+	// that are there already still lead to the tree's root.
+	Under string
+	// KeepRoot leaves owner, mode and attributes of the archive's root as they are.
+	KeepRoot bool
+	// KeepKinds refuses to put a directory where something else is, and the other
+	// way round, with a [KindError].
+	KeepKinds bool
 	// AllowUnmapped goes on where the file system or the user namespace
 	// refuses devices and privileged attributes.
 	AllowUnmapped bool
@@ -88,4 +102,20 @@ type Stats struct {
 	Bytes   int64 // of file data
 	Size    int64 // Bytes rounded up to blocks, with directories
 	Skipped int64 // attributes that were not set
+}
+
+// KindError says that a directory would take the place of something else, or the
+// other way round.
+type KindError struct {
+	Path string // as the archive calls it
+	// IsDir tells that the tree has a directory there.
+	IsDir bool
+}
+
+// Error says which.
+func (e *KindError) Error() string {
+	if e.IsDir {
+		return fmt.Sprintf("cannot overwrite directory %q with non-directory", e.Path)
+	}
+	return fmt.Sprintf("cannot overwrite non-directory %q with directory", e.Path)
 }

@@ -54,7 +54,7 @@ func (a *applier) hardlink(dir *node, base string, e *tarstream.Entry) error {
 	if target == "" {
 		return fmt.Errorf("hard link to the root: %w", ErrBreakout)
 	}
-	parent, name := split(target)
+	parent, name := split(a.under(target))
 	from, err := a.dir(parent, false)
 	if err != nil {
 		return fmt.Errorf("hard link to %.200q: %w", e.Linkname, err)
