@@ -42,10 +42,10 @@ func (c *call) credentials() engine.Credentials {
 	return engine.Credentials{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken}
 }
 
-// pullImage is docker pull; importing an archive by this route isn't there.
+// pullImage is docker pull, and docker import.
 func pullImage(s *Server, c *call) error {
 	if c.query("fromSrc") != "" {
-		return notThere("importing a file system as an image: not available yet")
+		return importImage(s, c)
 	}
 	p, err := c.platform("platform")
 	if err != nil {

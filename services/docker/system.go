@@ -20,7 +20,7 @@ import (
 // routes is the API, a line each.
 func routes() []route {
 	var all []route
-	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, volumeRoutes, archiveRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes} {
+	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, volumeRoutes, archiveRoutes, commitRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes} {
 		all = append(all, part...)
 	}
 	return all
@@ -42,7 +42,6 @@ var absentRoutes = []route{
 	{method: "GET", path: "/images/search", handle: absent("searching registries")},
 	{method: "POST", path: "/build", handle: absent("building images")}, {method: "POST", path: "/build/prune", handle: absent("building images")},
 	{method: "POST", path: "/session", handle: absent("building images")}, {method: "POST", path: "/grpc", handle: absent("building images")},
-	{method: "POST", path: "/commit", handle: absent("commit")},
 	{method: "GET", path: "/distribution/{name...}/json", handle: absent("looking into registries")},
 	{method: "GET", path: "/containers/{id}/attach/ws", handle: absent("attaching by websocket")},
 	{method: "GET", path: "/plugins/privileges", handle: absent("plugins")},

@@ -243,6 +243,9 @@ func (e *Engine) readConfig(ctx context.Context, d *Details) error {
 		return invalid("config %s: %v", d.Manifest.Config.Digest, err)
 	}
 	d.Config.Docker = part.Config
+	if n := len(d.Config.History); n > 0 && d.Config.Comment == "" {
+		d.Config.Comment = d.Config.History[n-1].Comment
+	}
 	return nil
 }
 

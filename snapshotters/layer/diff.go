@@ -27,6 +27,9 @@ type DiffOptions struct {
 	// Root, where set, is the name that the tree's root is written under, and the
 	// beginning of all other names: ".", "/" or "dir". Only [Diff] knows it.
 	Root string
+	// Leave, where set, is asked about paths that are new; one for which it is true
+	// is left out, with all below. Only [Diff] knows it.
+	Leave func(path string) bool
 	// Enter, where set, is asked before a directory is entered; one that is not is
 	// written as if it were empty. Only [Diff] knows it.
 	Enter func(dir *os.File) bool
@@ -152,6 +155,9 @@ func (d *differ) compare(low, up *os.File, dir, name string) error {
 		if lst.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
 			low = nil
 		}
+	}
+	if low == nil && d.opts.Leave != nil && d.opts.Leave(path) {
+		return nil
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		if same {
