@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/orlop/orlop/network"
 	"github.com/orlop/orlop/network/networktest"
 )

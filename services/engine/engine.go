@@ -113,6 +113,7 @@ func Open(ctx context.Context, at Where, parts Parts) (*Engine, error) {
 		}
 	}
 	parts.Volumes.Notify = e.volumeNews
+	e.hearNetworks()
 	if err := e.load(e.in(ctx)); err != nil {
 		e.stop()
 		return nil, err

@@ -54,6 +54,11 @@ func (e *Engine) writeFiles(dir string, config *api.Config, h *hostConfig, box n
 	if err != nil {
 		return err
 	}
+	linked, err := e.linkHosts(h)
+	if err != nil {
+		return err
+	}
+	hosts = append(hosts, linked...)
 	resolv, err := resolvText(h, box)
 	if err != nil {
 		return err

@@ -63,6 +63,9 @@ func (e *Engine) draftNetworks(c *Container, given endpoints) (endpoints, error)
 	if alone(mode) && len(out) > 1 {
 		return nil, invalid("conflicting options: a container with the network mode %s can't be connected to other networks", mode)
 	}
+	if err := e.checkLinks(h, out); err != nil {
+		return nil, err
+	}
 	return e.resolveNetworks(out)
 }
 
@@ -158,10 +161,7 @@ func (e *Engine) wish(id, network string, s *apinet.EndpointSettings) (networks.
 		w.IPv4, w.IPv6 = s.IPAMConfig.IPv4Address, s.IPAMConfig.IPv6Address
 	}
 	for _, text := range s.Links {
-		target, alias, ok := strings.Cut(text, ":")
-		if !ok {
-			alias = target
-		}
+		target, alias := splitLink(text)
 		other, err := e.lookup(target)
 		if err != nil {
 			return w, err
@@ -226,8 +226,11 @@ func (e *Engine) plug(ctx context.Context, c *Container) error {
 	if e.Networks == nil || alone(h.NetworkMode) {
 		return nil
 	}
-	_, err := e.Networks.Connect(ctx, c.ID)
-	return networkError(err)
+	if _, err := e.Networks.Connect(ctx, c.ID); err != nil {
+		return networkError(err)
+	}
+	e.relink(c)
+	return nil
 }
 
 func (e *Engine) disconnectNetwork(ctx context.Context, c *Container) {
@@ -244,12 +247,19 @@ func (e *Engine) keepNetworks(ctx context.Context) {
 	if e.Networks == nil {
 		return
 	}
-	err := e.Networks.Keep(ctx, func(id string) bool {
+	err := e.Networks.Keep(func(id string) bool {
 		c, err := e.lookup(id)
 		return err == nil && c.state().Running
 	})
 	if err != nil {
 		log.G(ctx).WithError(err).Warn("networks of containers that are gone")
+	}
+}
+
+// hearNetworks tells people what happens to networks.
+func (e *Engine) hearNetworks() {
+	if e.Networks == nil {
+		return
 	}
 	e.Networks.Notify(func(ev networks.Event) {
 		attributes := map[string]string{"name": ev.Network.Name, "type": ev.Network.Driver}

@@ -233,6 +233,11 @@ func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (
 		return nil, err
 	}
 	o.Mounts = append(own, specMounts(c.rec.Mounts)...)
+	if linked, err := e.linkEnv(c, host); err != nil {
+		return nil, err
+	} else if len(linked) > 0 {
+		o.Env = append(linked, o.Env...)
+	}
 	if e.reaped(host) {
 		if err := e.addInit(&o); err != nil {
 			return nil, err

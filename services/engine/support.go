@@ -48,7 +48,6 @@ type field struct {
 
 func unsupportedConfig(c *api.Config, h *api.HostConfig) []field {
 	return []field{
-		{len(h.Links) > 0, "HostConfig.Links"},
 		{len(h.StorageOpt) > 0, "HostConfig.StorageOpt"},
 		{h.Umask != nil, "HostConfig.Umask"},
 		{h.Cgroup != "", "HostConfig.Cgroup"},

@@ -100,7 +100,7 @@ func (s *Service) readSandbox(name string) (*sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &sandbox{}
+	b := &sandbox{found: true}
 	if err := json.Unmarshal(data, &b.Sandbox); err != nil {
 		return nil, err
 	}
@@ -141,20 +141,25 @@ func (s *Service) sweepSpaces() {
 	}
 }
 
-// Keep leaves the sandboxes whose containers are gone: those that the owner started
-// to make when it was killed.
-func (s *Service) Keep(ctx context.Context, runs func(id string) bool) error {
+// Keep leaves the sandboxes of an earlier daemon whose containers are gone or don't
+// run: those that were being made or left when it was killed.
+func (s *Service) Keep(runs func(id string) bool) error {
 	s.mu.Lock()
-	var gone []string
-	for id := range s.sandboxes {
-		if !runs(id) {
-			gone = append(gone, id)
+	var gone []*sandbox
+	for id, b := range s.sandboxes {
+		if b.found && !runs(id) {
+			gone = append(gone, b)
 		}
 	}
 	s.mu.Unlock()
 	var errs []error
-	for _, id := range gone {
-		errs = append(errs, s.Leave(ctx, id))
+	for _, b := range gone {
+		if now, err := s.hold(b.ID); err == nil {
+			if now == b {
+				errs = append(errs, s.drop(b))
+			}
+			now.op.Unlock()
+		}
 	}
 	return errors.Join(errs...)
 }

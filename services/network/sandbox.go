@@ -87,6 +87,7 @@ type sandbox struct {
 	Sandbox
 	ports    []port.Port // until they are published
 	resolver *dns.Resolver
+	found    bool // an earlier daemon made it
 }
 
 // Sandbox returns a sandbox; false if there is none.
