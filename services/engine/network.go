@@ -204,12 +204,14 @@ func (e *Engine) prepareNetwork(ctx context.Context, c *Container, h *hostConfig
 	return box.Path, networkError(err)
 }
 
-// networkError begins as Docker's do.
+// networkFailed begins the errors of networks, as Docker's do.
+const networkFailed = "failed to set up container networking"
+
 func networkError(err error) error {
-	if err == nil || strings.HasPrefix(err.Error(), "failed to set up") {
+	if err == nil || strings.HasPrefix(err.Error(), networkFailed) {
 		return err
 	}
-	return &Error{"failed to set up container networking: " + err.Error(), err}
+	return &Error{networkFailed + ": " + err.Error(), err}
 }
 
 func servers(list []netip.Addr) []netip.AddrPort {

@@ -193,6 +193,8 @@ const (
 func failureCode(err error) int {
 	text := err.Error()
 	switch {
+	case strings.HasPrefix(text, networkFailed):
+		return codeNotStarted
 	case strings.Contains(text, "executable file not found"), strings.Contains(text, "no such file or directory"):
 		return codeNotFound
 	case strings.Contains(text, "permission denied"), strings.Contains(text, "is a directory"):

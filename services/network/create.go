@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -132,7 +133,6 @@ func (s *Service) free(name string) {
 // takePools takes the subnets that were named, and one for each family that has
 // none. On error it gives them back.
 func (s *Service) takePools(r *port.Record, named []port.Pool) error {
-	// Bridges of internal networks without an address have no use for a gateway.
 	avoid, err := routes()
 	if err != nil {
 		return err
@@ -155,6 +155,7 @@ func (s *Service) takePools(r *port.Record, named []port.Pool) error {
 	if r.IPv6 && !have6 {
 		all = append(all, ipam.Request{IPv6: true, Avoid: avoid})
 	}
+	slices.SortStableFunc(all, func(x, y ipam.Request) int { return family(x) - family(y) }) // clients give them in any order
 	for _, q := range all {
 		if q.IPv6 && !r.IPv6 || !q.IPv6 && !r.IPv4 {
 			continue // a subnet of a family that is off says nothing
@@ -167,6 +168,13 @@ func (s *Service) takePools(r *port.Record, named []port.Pool) error {
 		r.Pools = append(r.Pools, p)
 	}
 	return nil
+}
+
+func family(q ipam.Request) int {
+	if q.IPv6 {
+		return 6
+	}
+	return 4
 }
 
 // noGateway tells whether a network's subnets need none: nobody leaves it.

@@ -210,9 +210,14 @@ func (s *Service) Connect(ctx context.Context, id string) (Sandbox, error) {
 	defer b.op.Unlock()
 	now, _ := s.Sandbox(id)
 	var g errgroup.Group
-	for _, e := range now.Endpoints {
-		g.Go(func() error { return s.connect(ctx, b, e) })
-	}
+	g.Go(func() error {
+		for _, e := range now.Endpoints { // one after the other: drivers change settings of the namespace
+			if err := s.connect(ctx, b, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	g.Go(func() error { return s.openResolver(b) })
 	if err = g.Wait(); err == nil {
 		err = s.save(b)
@@ -352,7 +357,7 @@ func readSysctls(text string) ([]string, error) {
 	for _, x := range list {
 		name, _, ok := strings.Cut(x, "=")
 		parts := strings.Split(name, ".")
-		if !ok || len(parts) != 5 || parts[0] != "net" || parts[3] != "IFNAME" || !slices.Contains([]string{"ipv4", "ipv6", "mpls"}, parts[1]) ||
+		if !ok || len(parts) != 5 || parts[0] != "net" || !strings.EqualFold(parts[3], "IFNAME") || !slices.Contains([]string{"ipv4", "ipv6", "mpls"}, parts[1]) ||
 			filepath.Base(parts[2]) != parts[2] || filepath.Base(parts[4]) != parts[4] {
 			return nil, refuse(errdefs.ErrInvalidArgument, "invalid sysctl %q of an endpoint: they look like net.ipv4.conf.IFNAME.log_martians=1", x)
 		}
