@@ -84,7 +84,7 @@ func live(plan *plugins.Plan, daemon *builtin.Daemon) error {
 	if err != nil {
 		return err
 	}
-	daemon.System.Store(sys)
+	daemon.Started(sys)
 	log.L.Infof("orlopd %s is ready after %d ms", version.Release, time.Since(began).Milliseconds())
 	for sig := range signals {
 		if sig != syscall.SIGHUP {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/containerd/errdefs"
@@ -24,8 +25,11 @@ type Daemon struct {
 	Load func() (*config.Document, error)
 	// Defaults are the settings of an empty config.
 	Defaults config.Settings
-	// System is set once it has started.
+	// System is set, by Started, once it has started.
 	System atomic.Pointer[plugins.System]
+	// up is closed then.
+	up     chan struct{}
+	upOnce sync.Once
 
 	// doc is the config that was read last.
 	doc atomic.Pointer[config.Document]
@@ -55,12 +59,27 @@ func (d *Daemon) Plan(r *plugins.Registry) (*plugins.Plan, error) {
 // errStarting says that the daemon isn't complete yet.
 var errStarting = fmt.Errorf("the daemon is still starting: %w", errdefs.ErrUnavailable)
 
-// Graph describes what is wired to what; empty while the daemon starts.
-func (d *Daemon) Graph() graph.Graph {
-	if sys := d.System.Load(); sys != nil {
-		return sys.Graph()
+// started is closed when the system has started.
+func (d *Daemon) started() chan struct{} {
+	d.upOnce.Do(func() { d.up = make(chan struct{}) })
+	return d.up
+}
+
+// Started tells that the daemon is complete. It is called once.
+func (d *Daemon) Started(sys *plugins.System) {
+	d.System.Store(sys)
+	close(d.started())
+}
+
+// Graph describes what is wired to what. While the daemon starts, some doors are
+// open already: then it waits for the whole.
+func (d *Daemon) Graph(ctx context.Context) (graph.Graph, error) {
+	select {
+	case <-d.started():
+		return d.System.Load().Graph(), nil
+	case <-ctx.Done():
+		return graph.Graph{}, errStarting
 	}
-	return graph.Graph{}
 }
 
 // Reload reads the config again and hands out what changed. With a mistake in

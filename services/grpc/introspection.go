@@ -25,8 +25,9 @@ import (
 // Introspection serves the introspection service.
 type Introspection struct {
 	wire.UnimplementedIntrospectionServer
-	UUID  string
-	Graph func() graph.Graph
+	UUID string
+	// Graph waits until the daemon is complete.
+	Graph func(context.Context) (graph.Graph, error)
 	// Info asks a plugin about itself; NotImplemented if it has nothing to tell.
 	Info func(ctx context.Context, kind, name string, options typeurl.Any) (typeurl.Any, error)
 }
@@ -35,12 +36,15 @@ type Introspection struct {
 func (s *Introspection) Register(r grpc.ServiceRegistrar) { wire.RegisterIntrospectionServer(r, s) }
 
 // Plugins lists the daemon's parts.
-func (s *Introspection) Plugins(_ context.Context, r *wire.PluginsRequest) (*wire.PluginsResponse, error) {
+func (s *Introspection) Plugins(ctx context.Context, r *wire.PluginsRequest) (*wire.PluginsResponse, error) {
 	f, err := filter.Parse(r.Filters...)
 	if err != nil {
 		return nil, err
 	}
-	g := s.Graph()
+	g, err := s.Graph(ctx)
+	if err != nil {
+		return nil, err
+	}
 	needs := needsOf(g)
 	resp := &wire.PluginsResponse{}
 	for _, n := range g.Nodes {
@@ -54,7 +58,10 @@ func (s *Introspection) Plugins(_ context.Context, r *wire.PluginsRequest) (*wir
 // PluginInfo tells of one plugin, with what it says of itself: a runtime asks its
 // shim. Options are the plugin's to understand.
 func (s *Introspection) PluginInfo(ctx context.Context, r *wire.PluginInfoRequest) (*wire.PluginInfoResponse, error) {
-	g := s.Graph()
+	g, err := s.Graph(ctx)
+	if err != nil {
+		return nil, err
+	}
 	n := g.Node(r.Type + "." + r.ID)
 	if n == nil {
 		return nil, fmt.Errorf("plugin %s.%s: %w", r.Type, r.ID, errdefs.ErrNotFound)

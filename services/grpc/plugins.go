@@ -30,7 +30,7 @@ type PluginChange struct {
 // Plugins serves Orlop's own plugins service.
 type Plugins struct {
 	wire.UnimplementedPluginsServer
-	Graphs  func() graph.Graph
+	Graphs  func(context.Context) (graph.Graph, error)
 	Configs func(comments bool) (PluginConfig, error)
 	Reloads func(ctx context.Context) ([]PluginChange, []string, error)
 }
@@ -39,8 +39,11 @@ type Plugins struct {
 func (s *Plugins) Register(r grpc.ServiceRegistrar) { wire.RegisterPluginsServer(r, s) }
 
 // Graph tells what is wired to what.
-func (s *Plugins) Graph(context.Context, *wire.GraphRequest) (*wire.GraphResponse, error) {
-	g := s.Graphs()
+func (s *Plugins) Graph(ctx context.Context, _ *wire.GraphRequest) (*wire.GraphResponse, error) {
+	g, err := s.Graphs(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return &wire.GraphResponse{Nodes: protobuf.Each(g.Nodes, toNode), Edges: protobuf.Each(g.Edges, toEdge)}, nil
 }
 
