@@ -106,7 +106,7 @@ var rooms = []room{
 	// The types of the API are Docker's own module of types, without its daemon or client.
 	{dir: "services/docker", ours: []string{"core", "services", "internal"}, theirs: slices.Concat(vocab, logs, dockerAPI)},
 	{dir: "services/cri", ours: []string{"core", "services", "internal"}, theirs: join(slices.Concat(vocab, wire), "k8s.io/cri-api")},
-	{dir: "services/registry", ours: join(ports, "core", "services", "internal"), theirs: vocab},
+	{dir: "services/registry", ours: join(ports, "core", "services", "internal"), theirs: slices.Concat(vocab, logs)},
 	{dir: "plugins", ours: []string{"plugins", "internal"}, theirs: []string{"github.com/pelletier/go-toml/v2"}},
 	{dir: "plugins/kinds", ours: []string{"*"}, theirs: []string{"*"}},
 	{dir: "plugins/builtin", ours: []string{"*"}, theirs: []string{"*"}},

@@ -34,5 +34,6 @@ func Register(r *plugins.Registry, d *Daemon) {
 	doorGRPC(r, d)
 	doorTTRPC(r, d)
 	doorDocker(r, d)
+	doorRegistry(r)
 	settings(r)
 }

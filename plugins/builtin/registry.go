@@ -1,0 +1,82 @@
+package builtin
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/orlop/orlop/metadata"
+	"github.com/orlop/orlop/plugins"
+	"github.com/orlop/orlop/plugins/kinds"
+	"github.com/orlop/orlop/services/registry"
+)
+
+// registryConfig is how the OCI registry is served.
+type registryConfig struct {
+	// Listen is host:port; empty is no registry.
+	Listen string `toml:"listen"`
+	// Cert is the file of the server's certificate (PEM); empty is plain HTTP.
+	Cert string `toml:"cert"`
+	// Key is the file of the certificate's key.
+	Key string `toml:"key"`
+	// Insecure allows plain HTTP beyond this machine.
+	Insecure bool `toml:"insecure"`
+	// ReadOnly refuses all changes.
+	ReadOnly bool `toml:"read_only"`
+	// Shared lets whoever may push link any blob that the daemon has, by its
+	// digest: then a push from this machine moves no bytes.
+	Shared bool `toml:"shared"`
+	// Sparse takes manifests though parts of them are missing, such as an index of
+	// which one platform was pushed.
+	Sparse bool `toml:"sparse"`
+	// Grace is how long blobs stay that no manifest refers to.
+	Grace string `toml:"grace"`
+	// MaxManifestSize bounds manifests, in bytes.
+	MaxManifestSize int64 `toml:"max_manifest_size"`
+	// MaxBlobSize bounds blobs, in bytes; 0 is no bound.
+	MaxBlobSize int64 `toml:"max_blob_size"`
+}
+
+func (c *registryConfig) socket() registry.Socket {
+	return registry.Socket{Listen: c.Listen, Cert: c.Cert, Key: c.Key, Insecure: c.Insecure}
+}
+
+func (c *registryConfig) behaviour() (registry.Config, error) {
+	grace, err := time.ParseDuration(c.Grace)
+	if err != nil || grace <= 0 {
+		return registry.Config{}, fmt.Errorf("grace: %q is no time such as 24h", c.Grace)
+	}
+	return registry.Config{Grace: grace, MaxManifest: c.MaxManifestSize, MaxBlob: c.MaxBlobSize, Shared: c.Shared, Sparse: c.Sparse, ReadOnly: c.ReadOnly}, nil
+}
+
+// Validate checks all values.
+func (c *registryConfig) Validate() error {
+	if _, err := c.behaviour(); err != nil {
+		return err
+	}
+	if c.Listen == "" {
+		return nil
+	}
+	return c.socket().Validate()
+}
+
+func doorRegistry(r *plugins.Registry) {
+	plugins.Provide(r, kinds.Door, "registry", func(s *plugins.Scope) plugins.Build[kinds.Server] {
+		cfg := plugins.Config(s, registryConfig{Grace: registry.DefaultGrace.String(), MaxManifestSize: registry.DefaultManifest, Shared: true})
+		db := plugins.One(s, kinds.Metadata)
+		if cfg.Listen == "" {
+			s.Off("listen is not set")
+		}
+		return func(context.Context) (kinds.Server, error) {
+			how, err := cfg.behaviour()
+			if err != nil {
+				return nil, err
+			}
+			reg, err := registry.New(how, registry.Parts{Blobs: db().Content(), Catalog: db().Registry(), Leases: db().Leases(), Namespace: metadata.RegistryNamespace}, nil)
+			if err != nil {
+				return nil, err
+			}
+			return registry.Serve(cfg.socket(), reg.Handler(), reg)
+		}
+	})
+}

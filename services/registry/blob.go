@@ -1,0 +1,119 @@
+package registry
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/orlop/orlop/content"
+	"github.com/orlop/orlop/core/registry"
+)
+
+// getBlob sends a blob, or the part of it that is asked for (RFC 9110, section 14).
+func (r *Registry) getBlob(q *request) error {
+	dgst, err := readDigest(q.ref)
+	if err != nil {
+		return err
+	}
+	known, err := r.Catalog.Blob(q.Context(), q.repo, dgst)
+	switch {
+	case err == nil:
+		r.refresh(q, known)
+	case !errdefs.IsNotFound(err) || !r.adopt(q, dgst):
+		return explain(err, codeBlobUnknown)
+	}
+	blob, err := r.open(q.Context(), dgst)
+	if err != nil {
+		return explain(err, codeBlobUnknown)
+	}
+	defer blob.Close()
+	h := q.w.Header()
+	h.Set("Docker-Content-Digest", dgst.String())
+	h.Set("Etag", `"`+dgst.String()+`"`)
+	h.Set("Cache-Control", "max-age=31536000, immutable")
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Accept-Ranges", "bytes")
+	return send(q, blob)
+}
+
+// send lets http.ServeContent do ranges and conditions; a file that shows through is
+// sent by the kernel (sendfile(2)).
+func send(q *request, blob content.ReaderAt) error {
+	if q.Method == http.MethodHead && q.Header.Get("Range") == "" {
+		q.w.Header().Set("Content-Length", strconv.FormatInt(blob.Size(), 10))
+		q.w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	var in io.ReadSeeker = io.NewSectionReader(blob, 0, blob.Size())
+	if f, ok := blob.(interface {
+		io.ReadSeeker
+		Stat() (os.FileInfo, error)
+	}); ok {
+		in = f
+	}
+	http.ServeContent(q.w, q.Request, "", noTime, in)
+	return nil
+}
+
+// refresh makes the link of a blob young again for somebody who may be about to push
+// a manifest that needs it: a client that is told that a blob is there relies on it.
+// It does so at most twice in a grace.
+func (r *Registry) refresh(q *request, b registry.Blob) {
+	if r.cfg.ReadOnly || q.Method != http.MethodHead || time.Since(b.Linked) < r.cfg.Grace/2 || !q.who.May(Access{Repository: q.repo, Action: Push}) {
+		return
+	}
+	if _, err := r.Catalog.LinkBlob(r.in(q.Context()), q.repo, b.Digest); err != nil {
+		log.G(q.Context()).WithError(err).Warnf("registry: blob %s of repository %s", b.Digest, q.repo)
+	}
+}
+
+// adopt links a blob that other doors of the daemon have and the registry hasn't, if
+// the caller could push it anyway and the registry shares: so a push from this
+// machine moves no bytes.
+func (r *Registry) adopt(q *request, dgst digest.Digest) bool {
+	if !r.cfg.Shared || r.cfg.ReadOnly || q.Method != http.MethodHead || !q.who.May(Access{Repository: q.repo, Action: Push}) {
+		return false
+	}
+	if _, err := r.Blobs.Info(r.in(q.Context()), dgst); !errdefs.IsNotFound(err) {
+		return false // one that the registry has: what a repository has deleted must stay away
+	}
+	return r.link(q, dgst) == nil
+}
+
+// link gives the repository a blob that the content store has, in this namespace or
+// in another.
+func (r *Registry) link(q *request, dgst digest.Digest) error {
+	ctx, end, err := r.held(q.Context())
+	if err != nil {
+		return err
+	}
+	defer end()
+	if _, err := r.Blobs.Info(ctx, dgst); errdefs.IsNotFound(err) {
+		if err := r.share(ctx, dgst); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	_, err = r.Catalog.LinkBlob(ctx, q.repo, dgst)
+	return err
+}
+
+// deleteBlob takes a blob from the repository.
+func (r *Registry) deleteBlob(q *request) error {
+	dgst, err := readDigest(q.ref)
+	if err != nil {
+		return err
+	}
+	if err := r.Catalog.UnlinkBlob(q.Context(), q.repo, dgst); err != nil {
+		return explain(err, codeBlobUnknown)
+	}
+	q.w.WriteHeader(http.StatusAccepted)
+	return nil
+}

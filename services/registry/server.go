@@ -1,0 +1,109 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/containerd/log"
+)
+
+// Bounds of connections.
+const (
+	maxHeader  = 64 << 10
+	headerWait = 30 * time.Second
+	idleWait   = 2 * time.Minute
+	closeWait  = 10 * time.Second
+)
+
+// Socket is where a registry is served.
+type Socket struct {
+	// Listen is host:port.
+	Listen string
+	// Cert and Key are the files of the server's certificate; empty is plain HTTP.
+	Cert, Key string
+	// Insecure allows plain HTTP beyond this machine.
+	Insecure bool
+}
+
+// Validate checks that plain HTTP stays on this machine, unless that was asked for.
+func (s Socket) Validate() error {
+	host, _, err := net.SplitHostPort(s.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %q is no host:port", s.Listen)
+	}
+	if (s.Cert == "") != (s.Key == "") {
+		return errors.New("cert: a certificate needs its key, and a key its certificate")
+	}
+	if s.Cert == "" && !s.Insecure && !loopback(host) {
+		return fmt.Errorf("listen: %q is reachable from other machines: name cert and key, or set insecure = true", s.Listen)
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
+}
+
+// Server serves a registry until it is closed.
+type Server struct {
+	address string
+	http    *http.Server
+	parts   []interface{ Close() error }
+}
+
+// Serve listens and serves; with the server, parts are closed.
+func Serve(s Socket, h http.Handler, parts ...interface{ Close() error }) (*Server, error) {
+	l, err := net.Listen("tcp", s.Listen)
+	if err != nil {
+		return nil, err
+	}
+	srv := &Server{address: l.Addr().String(), parts: parts, http: &http.Server{Handler: h, ReadHeaderTimeout: headerWait, IdleTimeout: idleWait, MaxHeaderBytes: maxHeader}}
+	if s.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(s.Cert, s.Key)
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		srv.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	}
+	go func() {
+		err := srv.run(l)
+		if !errors.Is(err, http.ErrServerClosed) {
+			log.L.WithError(err).Error("the registry stopped")
+		}
+	}()
+	return srv, nil
+}
+
+func (s *Server) run(l net.Listener) error {
+	if s.http.TLSConfig != nil {
+		return s.http.ServeTLS(l, "", "")
+	}
+	return s.http.Serve(l)
+}
+
+// Address is host:port.
+func (s *Server) Address() string { return s.address }
+
+// Close lets requests finish, for a while.
+func (s *Server) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	var errs []error
+	if err := s.http.Shutdown(ctx); err != nil {
+		errs = append(errs, s.http.Close())
+	}
+	for _, p := range s.parts {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
+}
