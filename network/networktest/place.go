@@ -47,7 +47,8 @@ func NewPlace(t testing.TB) *Place {
 	}
 	t.Cleanup(func() { ns.Close() })
 	p := &Place{t, path, ns}
-	p.Run("ip link set lo up")
+	// A new namespace has some of the first one's settings.
+	p.Run("ip link set lo up; echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding")
 	return p
 }
 

@@ -137,7 +137,8 @@ func Open(ctx context.Context, c Config) (*Service, error) {
 func (s *Service) spaceFolder() string  { return filepath.Join(s.config.State, "ns") }
 func (s *Service) recordFolder() string { return filepath.Join(s.config.State, "sandboxes") }
 
-// Close lets go of everything; what is connected stays so.
+// Close lets go of everything; what is connected stays so. The default bridge goes if
+// nobody is on it.
 func (s *Service) Close() error {
 	s.ready.close()
 	s.mu.Lock()
@@ -149,7 +150,7 @@ func (s *Service) Close() error {
 		errs = append(errs, b.closeResolver())
 		b.op.Unlock()
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.unmake())...)
 }
 
 // Notify sets who hears of events. It must not block.

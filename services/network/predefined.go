@@ -121,6 +121,18 @@ func (s *Service) ensure(ctx context.Context, r port.Record) (port.Record, error
 	return r, nil
 }
 
+// unmake removes the default bridge's device if nobody is on it.
+func (s *Service) unmake() error {
+	s.first.mu.Lock()
+	defer s.first.mu.Unlock()
+	r, err := s.Find(Bridge)
+	if err != nil || !s.first.made || len(s.Connected(r.ID)) > 0 {
+		return err
+	}
+	s.first.made = false
+	return s.config.Drivers[r.Driver].Remove(context.Background(), r.ID)
+}
+
 // move gives a network that nobody uses another subnet.
 func (s *Service) move(ctx context.Context, r port.Record) (port.Record, error) {
 	old := r
