@@ -5,6 +5,7 @@ import (
 
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/plugins/kinds"
+	"github.com/orlop/orlop/services/grpc"
 	"github.com/orlop/orlop/services/volume"
 	"github.com/orlop/orlop/services/volume/local"
 )
@@ -22,5 +23,9 @@ func volumes(r *plugins.Registry) {
 			}
 			return volume.Open(ctx, db().Volumes(), map[string]volume.Driver{"local": d})
 		}
+	})
+	plugins.Provide(r, kinds.Own, "volumes", func(s *plugins.Scope) plugins.Build[grpc.Service] {
+		kept := plugins.One(s, kinds.Volumes)
+		return func(context.Context) (grpc.Service, error) { return &grpc.Volumes{Service: kept()}, nil }
 	})
 }

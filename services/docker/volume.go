@@ -22,6 +22,12 @@ var volumeRoutes = []route{
 func encodeVolume(v engine.VolumeView) volume.Volume {
 	out := volume.Volume{Name: v.Name, Driver: v.Driver, Mountpoint: v.Path, CreatedAt: v.Created.Format(time.RFC3339), Scope: "local",
 		Labels: v.Labels, Options: v.Options}
+	if out.Labels == nil {
+		out.Labels = map[string]string{}
+	}
+	if out.Options == nil {
+		out.Options = map[string]string{}
+	}
 	if v.Size >= 0 {
 		out.UsageData = &volume.UsageData{RefCount: int64(len(v.Holders)), Size: v.Size}
 	}

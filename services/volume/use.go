@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/containerd/log"
-
 	"github.com/orlop/orlop/core/volume"
 )
 
@@ -104,11 +102,7 @@ func (s *Service) Fill(ctx context.Context, name, who string, fn func(dir string
 	if _, err := s.Use(ctx, name, who+" (filling)"); err != nil {
 		return err
 	}
-	defer func() {
-		if derr := s.Done(ctx, name, who+" (filling)"); derr != nil {
-			log.G(ctx).WithError(derr).Warnf("volume %s", name)
-		}
-	}()
+	defer s.endUse(ctx, name, who+" (filling)")
 	defer s.lock(name)()
 	v, d, err := s.find(ctx, name)
 	if err != nil {

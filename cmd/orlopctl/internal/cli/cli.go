@@ -58,6 +58,7 @@ var nouns = []noun{
 	{"snapshots", "snapshot", "Show and change snapshots", (*app).snapshotsCommand},
 	{"content", "", "Show and change blobs", (*app).contentCommand},
 	{"leases", "lease", "Keep things from being collected", (*app).leasesCommand},
+	{"volumes", "volume vol", "Folders that outlive containers", (*app).volumesCommand},
 	{"namespaces", "namespace ns", "Show and change namespaces", (*app).namespacesCommand},
 	{"events", "event", "Watch what happens", (*app).eventsCommand},
 	{"plugins", "plugin", "Show what the daemon is made of", (*app).pluginsCommand},
