@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/orlop/orlop/core/mount"
 	"github.com/orlop/orlop/runtime/table"
 	"golang.org/x/sys/unix"
 )
@@ -40,6 +41,8 @@ func (b *build) prepareMounts() error {
 			err = b.prepareBind(&pm)
 		case pm.options.copyUp:
 			err = b.prepareCopyUp(&pm)
+		case pm.Type == "overlay":
+			err = b.prepareOverlay(&pm)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", mountName(m), err)
@@ -112,6 +115,34 @@ func (b *build) prepareBind(pm *preparedMount) error {
 			return fmt.Errorf("%s: %w", c.what, err)
 		}
 	}
+	return nil
+}
+
+// prepareOverlay makes an overlay on the host's side, where its layers are.
+func (b *build) prepareOverlay(pm *preparedMount) error {
+	fd, err := mountDetached([]mount.Mount{{Type: pm.Type, Source: pm.Source, Options: pm.Mount.Options}})
+	if err != nil {
+		return err
+	}
+	pm.fd = b.own(fd)
+	if pm.options.subpath == "" {
+		return nil
+	}
+	sub, err := unix.Openat2(fd, clean(pm.options.subpath), &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: inRoot})
+	if err != nil {
+		return &os.PathError{Op: "bind", Path: pm.options.subpath, Err: err}
+	}
+	defer unix.Close(sub)
+	var st unix.Stat_t
+	if err := unix.Fstat(sub, &st); err != nil {
+		return err
+	}
+	pm.dir = st.Mode&unix.S_IFMT == unix.S_IFDIR
+	part, err := unix.OpenTree(sub, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil { // before Linux 6.15 there are no parts of what is attached nowhere
+		return fmt.Errorf("part %q of a mount: %w", pm.options.subpath, err)
+	}
+	pm.fd = b.own(part)
 	return nil
 }
 

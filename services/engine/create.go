@@ -324,7 +324,7 @@ func (e *Engine) enroll(ctx context.Context, c *Container, d *Details) error {
 	defer c.mu.Unlock()
 	runtime, err := runtimeName(c.rec.HostConfig.Runtime)
 	if err == nil {
-		c.stored = container.Container{ID: c.ID, Spec: c.stored.Spec, Labels: storedLabels(c.rec.Config.Labels), Image: firstOf(d.Image.stored, c.rec.Config.Image),
+		c.stored = container.Container{ID: c.ID, Spec: c.stored.Spec, Labels: imageLabels(storedLabels(c.rec.Config.Labels), c.stored.Snapshotter, c.rec.Mounts), Image: firstOf(d.Image.stored, c.rec.Config.Image),
 			Runtime: container.Runtime{Name: runtime}, Snapshotter: c.stored.Snapshotter, SnapshotKey: c.ID}
 		c.stored, err = c.encode()
 	}

@@ -281,6 +281,7 @@ func (e *Engine) process(x *execution) (*specs.Process, error) {
 	}
 	var err error
 	p.User, err = userIn(pid, x.User)
+	p.User.Umask = s.Process.User.Umask
 	return &p, err
 }
 

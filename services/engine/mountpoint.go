@@ -40,6 +40,8 @@ type MountPoint struct {
 	MakeSource bool `json:",omitempty"`
 	// Options are those of a tmpfs.
 	Options []string `json:",omitempty"`
+	// Snapshot is the key of an image's tree.
+	Snapshot string `json:",omitempty"`
 
 	// labels and options are those of a volume that is to be made.
 	labels, options map[string]string
@@ -227,7 +229,9 @@ func mountOf(m mount.Mount) (MountPoint, error) {
 		return tmpfsMount(out, m)
 	case mount.TypeVolume:
 		return volumeMount(out, m)
-	case mount.TypeImage, mount.TypeCluster:
+	case mount.TypeImage:
+		return imageMount(out, m)
+	case mount.TypeCluster:
 		return out, missing("HostConfig.Mounts: mounts of type %q are not available yet", m.Type)
 	}
 	return bad("mount type unknown")
@@ -274,6 +278,19 @@ func volumeMount(out MountPoint, m mount.Mount) (MountPoint, error) {
 	if out.Anonymous {
 		return out, invalid("invalid mount config for type %q: must not set Subpath when using anonymous volumes", m.Type)
 	}
+	return out, validSubpath(m.Type, out.Subpath)
+}
+
+// imageMount is the tree of an image, which is read-only in any case.
+func imageMount(out MountPoint, m mount.Mount) (MountPoint, error) {
+	if m.Source == "" {
+		return out, invalid("invalid mount config for type %q: field Source must not be empty", m.Type)
+	}
+	out.Source, out.ReadOnly = m.Source, true
+	if m.ImageOptions == nil || m.ImageOptions.Subpath == "" {
+		return out, nil
+	}
+	out.Subpath = m.ImageOptions.Subpath
 	return out, validSubpath(m.Type, out.Subpath)
 }
 

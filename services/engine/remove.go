@@ -99,6 +99,9 @@ func (e *Engine) erase(ctx context.Context, c *Container) error {
 	if err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
+	if err := e.dropViews(ctx, e.view(c)); err != nil {
+		return err
+	}
 	return errors.Join(os.RemoveAll(e.folder(c.ID)), os.RemoveAll(e.runFolder(c.ID)))
 }
 

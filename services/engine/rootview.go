@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -184,10 +185,21 @@ func (e *Engine) partsOf(ctx context.Context, c *Container, v View) (out []part,
 		}
 	}
 	for _, m := range list {
-		if m.Type != mount.TypeBind && m.Type != mount.TypeVolume {
+		if m.Type == mount.TypeTmpfs {
 			continue
 		}
 		p := part{target: m.Target}
+		if m.Type == mount.TypeImage {
+			shown, err := e.imageMount(ctx, v, &m)
+			if err == nil {
+				err = p.show(shown, m.Subpath)
+			}
+			out = append(out, p)
+			if err != nil {
+				return out, err
+			}
+			continue
+		}
 		if m.Type == mount.TypeVolume {
 			if _, err := e.Volumes.Use(ctx, m.Name, copying(c)); err != nil {
 				return out, err
@@ -225,11 +237,31 @@ func (p *part) open(m MountPoint) error {
 			return err
 		}
 		defer sub.Close()
-		source = fmt.Sprintf("/proc/self/fd/%d", sub.Fd())
+		source = fdPath(sub)
 	}
-	f, err := mounts.Open(coremount.Mount{Type: "bind", Source: source, Options: options})
+	return p.show(coremount.Mount{Type: "bind", Source: source, Options: options}, "")
+}
+
+// show opens a mount that is attached nowhere, or a part of it.
+func (p *part) show(m coremount.Mount, subpath string) error {
+	f, err := mounts.OpenAny(m)
 	if err != nil {
 		return err
+	}
+	if subpath != "" {
+		defer f.Close()
+		sub, err := (&rootView{f}).open(subpath, unix.O_PATH)
+		if err != nil {
+			return err
+		}
+		defer sub.Close()
+		options := []string{"rbind"}
+		if slices.Contains(m.Options, "ro") {
+			options = append(options, "ro")
+		}
+		if f, err = mounts.Open(coremount.Mount{Type: "bind", Source: fdPath(sub), Options: options}); err != nil {
+			return err
+		}
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {

@@ -234,12 +234,16 @@ func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (
 	if err != nil {
 		return nil, err
 	}
-	o.Mounts = append(own, specMounts(c.rec.Mounts)...)
 	if linked, err := e.linkEnv(c, host); err != nil {
 		return nil, err
 	} else if len(linked) > 0 {
 		o.Env = append(linked, o.Env...)
 	}
+	mounted, err := e.specMounts(ctx, e.view(c))
+	if err != nil {
+		return nil, err
+	}
+	o.Mounts = append(own, mounted...)
 	if e.reaped(host) {
 		if err := e.addInit(&o); err != nil {
 			return nil, err
@@ -258,6 +262,7 @@ func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (
 		return nil, invalid("%v", err)
 	}
 	mask(made, host)
+	made.Process.User.Umask = host.Umask
 	return made, nil
 }
 

@@ -17,6 +17,9 @@ func unsupported(c *api.Config, h *api.HostConfig) error {
 	if !h.Isolation.IsValid() {
 		return invalid("invalid isolation %q", h.Isolation)
 	}
+	if h.Umask != nil && *h.Umask > 0o777 {
+		return invalid("invalid umask: %o", *h.Umask)
+	}
 	if err := api.ValidateRestartPolicy(h.RestartPolicy); err != nil {
 		return invalid("%v", err)
 	}
@@ -49,7 +52,6 @@ type field struct {
 func unsupportedConfig(c *api.Config, h *api.HostConfig) []field {
 	return []field{
 		{len(h.StorageOpt) > 0, "HostConfig.StorageOpt"},
-		{h.Umask != nil, "HostConfig.Umask"},
 		{h.Cgroup != "", "HostConfig.Cgroup"},
 		{h.IpcMode.IsContainer() || h.IpcMode.IsNone(), "HostConfig.IpcMode " + string(h.IpcMode)},
 	}

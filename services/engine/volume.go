@@ -28,6 +28,11 @@ import (
 func (e *Engine) settle(ctx context.Context, c *Container) error {
 	for i := range c.rec.Mounts {
 		m := &c.rec.Mounts[i]
+		if m.Type == mount.TypeImage {
+			if err := e.viewImage(ctx, c, m); err != nil {
+				return err
+			}
+		}
 		if m.Type != mount.TypeVolume {
 			continue
 		}
@@ -55,6 +60,9 @@ func (e *Engine) settle(ctx context.Context, c *Container) error {
 // unsettle lets go of volumes, and removes those that were made in vain.
 func (e *Engine) unsettle(ctx context.Context, c *Container) {
 	e.dropVolumes(ctx, c, false)
+	if err := e.dropViews(ctx, e.view(c)); err != nil {
+		log.G(ctx).WithError(err).Warnf("images mounted in container %s", c.ID)
+	}
 	for _, name := range c.made {
 		if err := e.Volumes.Remove(ctx, name); err != nil && !errdefs.IsConflict(err) && !errdefs.IsNotFound(err) {
 			log.G(ctx).WithError(err).Warnf("volume %s", name)
