@@ -7,6 +7,7 @@ import (
 
 	"github.com/docker/go-units"
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 
 	"github.com/orlop/orlop/services/engine"
@@ -80,15 +81,7 @@ func forVersion(r api.InspectResponse, v engine.View, version version) any {
 	r.Storage = nil
 	r.GraphDriver = &storage.DriverData{Name: v.Snapshotter, Data: map[string]string{}}
 	out := legacyInspect{InspectResponse: r, NetworkSettings: legacyNetwork{NetworkSettings: r.NetworkSettings}}
-	for _, n := range r.NetworkSettings.Networks {
-		if n.IPAddress.IsValid() {
-			out.NetworkSettings.IPAddress, out.NetworkSettings.IPPrefixLen = n.IPAddress.String(), n.IPPrefixLen
-			out.NetworkSettings.MacAddress = n.MacAddress.String()
-		}
-		if n.Gateway.IsValid() {
-			out.NetworkSettings.Gateway = n.Gateway.String()
-		}
-	}
+	out.NetworkSettings.fill(r.NetworkSettings.Networks[network.NetworkBridge])
 	return out
 }
 
@@ -97,6 +90,13 @@ func encodeSample(v engine.View, s, before engine.Sample) api.StatsResponse {
 		ID: v.ID, Name: "/" + v.Name, OSType: "linux", Read: s.Time, PreRead: before.Time, CPUStats: encodeCPU(s), PreCPUStats: encodeCPU(before),
 		MemoryStats: api.MemoryStats{Usage: s.Memory, MaxUsage: s.MemoryMax, Limit: s.MemoryLimit, Failcnt: s.MemoryFailures, Stats: s.MemoryStats},
 		PidsStats:   api.PidsStats{Current: s.PIDs, Limit: s.PIDsLimit},
+	}
+	for _, n := range s.Networks {
+		if out.Networks == nil {
+			out.Networks = map[string]api.NetworkStats{}
+		}
+		out.Networks[n.Interface] = api.NetworkStats{RxBytes: n.RxBytes, RxPackets: n.RxPackets, RxErrors: n.RxErrors, RxDropped: n.RxDropped,
+			TxBytes: n.TxBytes, TxPackets: n.TxPackets, TxErrors: n.TxErrors, TxDropped: n.TxDropped}
 	}
 	out.BlkioStats.IoServiceBytesRecursive = []api.BlkioStatEntry{}
 	for _, io := range s.IO {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -36,4 +37,20 @@ func portSummaries(v engine.View) []api.PortSummary {
 		}
 	}
 	return out
+}
+
+// fill tells of the default bridge, which older clients take for the only network.
+func (l *legacyNetwork) fill(n *network.EndpointSettings) {
+	if n == nil || n.EndpointID == "" {
+		return
+	}
+	l.EndpointID, l.MacAddress, l.IPPrefixLen, l.GlobalIPv6PrefixLen = n.EndpointID, n.MacAddress.String(), n.IPPrefixLen, n.GlobalIPv6PrefixLen
+	for _, f := range []struct {
+		to *string
+		a  netip.Addr
+	}{{&l.IPAddress, n.IPAddress}, {&l.Gateway, n.Gateway}, {&l.GlobalIPv6Address, n.GlobalIPv6Address}, {&l.IPv6Gateway, n.IPv6Gateway}} {
+		if f.a.IsValid() {
+			*f.to = f.a.String()
+		}
+	}
 }

@@ -30,8 +30,9 @@ type record struct {
 	Mounts  []MountPoint
 	State   State
 	Restart restarts
-	// Networks are how it would like to be connected, by network.
-	Networks endpoints `json:",omitempty"`
+	// Networks are how it would like to be connected, by network; nil is as its host
+	// config says.
+	Networks endpoints
 }
 
 // State is how a container's last run was or is.

@@ -89,7 +89,7 @@ func (e *Engine) draft(ctx context.Context, o Creation, d *Details) (*Container,
 			return nil, nil, invalid("config of image %s: %v", d.ID, err)
 		}
 	}
-	warn := []string{}
+	warn := networkWarnings(o.Host)
 	c := &Container{ID: newID(), waiters: map[*Waiter]struct{}{}}
 	merged := merge(*o.Config, &fromImage)
 	if merged.Hostname == "" && !o.Host.UTSMode.IsHost() && !o.Host.NetworkMode.IsHost() {

@@ -33,6 +33,14 @@ func networkName(mode api.NetworkMode) string {
 	return mode.NetworkName()
 }
 
+// networkWarnings tell what is passed over.
+func networkWarnings(h *hostConfig) []string {
+	if h.NetworkMode.IsHost() && (len(h.PortBindings) > 0 || h.PublishAllPorts) {
+		return []string{"Published ports are discarded when using host network mode"}
+	}
+	return []string{}
+}
+
 // draftNetworks checks and completes what a caller says of networks.
 func (e *Engine) draftNetworks(c *Container, given endpoints) (endpoints, error) {
 	h := c.rec.HostConfig
@@ -132,7 +140,7 @@ func (e *Engine) wishes(c *Container) ([]networks.Wish, error) {
 	c.mu.Lock()
 	settings, config, name := c.rec.Networks, c.rec.Config, c.rec.Name
 	c.mu.Unlock()
-	if len(settings) == 0 { // a record of before there were networks
+	if settings == nil { // a record of before there were networks
 		_, h := c.config()
 		settings = endpoints{networkName(h.NetworkMode): {}}
 	}

@@ -37,10 +37,10 @@ func (e *Engine) Connect(ctx context.Context, ref, network string, given *apinet
 	case h.NetworkMode.IsHost(), h.NetworkMode.IsContainer():
 		return forbidden("container sharing network namespace with another container or host cannot be connected to any other network")
 	case r.Name == networks.Host, r.Name == networks.None:
-		return forbidden("container cannot be connected to host network - container is not set to host network mode")
+		return forbidden("container cannot be connected to the network %s: it was not made with that mode", r.Name)
 	case s.Removing:
 		return conflict("container %s is marked for removal and cannot be connected or disconnected to the network", c.ID)
-	case h.NetworkMode.IsNone() && s.Running:
+	case h.NetworkMode.IsNone():
 		return forbidden("container cannot be connected to multiple networks with one of the networks in private (none) mode")
 	}
 	if have := c.networks(); have[r.Name] != nil {
@@ -52,7 +52,6 @@ func (e *Engine) Connect(ctx context.Context, ref, network string, given *apinet
 		}
 	}
 	return e.keepEndpoints(ctx, c, func(all endpoints) {
-		delete(all, networks.None)
 		all[r.Name] = settings
 	})
 }

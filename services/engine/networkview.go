@@ -14,7 +14,7 @@ func (e *Engine) showNetworks(v *View, settings endpoints) {
 	if mode.IsContainer() {
 		return
 	}
-	if len(settings) == 0 {
+	if settings == nil {
 		settings = endpoints{networkName(mode): {}}
 	}
 	for name, s := range settings {

@@ -30,6 +30,7 @@ type Sample struct {
 	MemoryStats                                    map[string]uint64
 	PIDs, PIDsLimit                                uint64
 	IO                                             []IOSample
+	Networks                                       []NetworkSample
 }
 
 // IOSample counts bytes that a device has read or written.
@@ -67,6 +68,9 @@ func (e *Engine) Stats(ctx context.Context, ref string) (View, Sample, error) {
 		s.fromV1(m)
 	case *v2.Metrics:
 		s.fromV2(m)
+	}
+	if mode := v.HostConfig.NetworkMode; !mode.IsHost() && !mode.IsContainer() {
+		s.Networks = networkSamples(v.State.PID)
 	}
 	if total := memoryTotal(); total > 0 && (s.MemoryLimit == 0 || s.MemoryLimit > total) {
 		s.MemoryLimit = total

@@ -55,7 +55,7 @@ func (s *Service) Create(ctx context.Context, c Creation) (port.Record, error) {
 	if err := s.takePools(&r, c.Pools); err != nil {
 		return r, err
 	}
-	driver := s.config.Drivers[r.Driver]
+	driver := s.config.Drivers[r.Driver] // draft has seen it
 	if err := driver.Create(ctx, r.Network); err != nil {
 		return r, errors.Join(driverError(err), s.releasePools(r))
 	}

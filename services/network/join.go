@@ -263,7 +263,10 @@ func (s *Service) connect(ctx context.Context, b *sandbox, e Endpoint) error {
 	if err != nil {
 		return err
 	}
-	driver := s.config.Drivers[r.Driver]
+	driver, err := s.driver(r)
+	if err != nil {
+		return err
+	}
 	made, err := driver.Connect(ctx, e.Endpoint)
 	if err != nil {
 		return connectError(b, e, err)
@@ -344,7 +347,11 @@ func (s *Service) disconnect(e Endpoint) error {
 	if err != nil || e.Interface == "" {
 		return nil // it was never made; and with the network went its interfaces
 	}
-	return s.config.Drivers[r.Driver].Disconnect(context.Background(), e.Endpoint)
+	driver, err := s.driver(r)
+	if err != nil {
+		return err
+	}
+	return driver.Disconnect(context.Background(), e.Endpoint)
 }
 
 // readSysctls reads a list of settings of an interface, which is called IFNAME in

@@ -228,3 +228,11 @@ func (s *Service) Connected(id string) map[string]Endpoint {
 
 // Drivers are the names of the drivers, sorted.
 func (s *Service) Drivers() []string { return slices.Sorted(maps.Keys(s.config.Drivers)) }
+
+// driver is what makes a network real. Its plugin may be off.
+func (s *Service) driver(r port.Record) (port.Driver, error) {
+	if d := s.config.Drivers[r.Driver]; d != nil {
+		return d, nil
+	}
+	return nil, refuse(errdefs.ErrUnavailable, "network %s: the driver %s is not available: see orlopctl plugins ls", r.Name, r.Driver)
+}

@@ -105,6 +105,10 @@ func (s *Service) ensure(ctx context.Context, r port.Record) (port.Record, error
 	if s.first.made {
 		return s.Find(r.ID)
 	}
+	driver, err := s.driver(r)
+	if err != nil {
+		return r, err
+	}
 	avoid, err := routes()
 	if err != nil {
 		return r, err
@@ -114,7 +118,7 @@ func (s *Service) ensure(ctx context.Context, r port.Record) (port.Record, error
 			return r, err
 		}
 	}
-	if err := s.config.Drivers[r.Driver].Create(ctx, r.Network); err != nil {
+	if err := driver.Create(ctx, r.Network); err != nil {
 		return r, err
 	}
 	s.first.made = true

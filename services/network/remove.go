@@ -28,7 +28,9 @@ func (s *Service) Remove(ctx context.Context, ref string) error {
 	if err := s.config.Store.DeleteNetwork(context.WithoutCancel(ctx), r.ID); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
-	err = s.config.Drivers[r.Driver].Remove(context.WithoutCancel(ctx), r.ID)
+	if driver := s.config.Drivers[r.Driver]; driver != nil { // with one that is off, nothing is there
+		err = driver.Remove(context.WithoutCancel(ctx), r.ID)
+	}
 	s.mu.Lock()
 	delete(s.networks, r.ID)
 	s.mu.Unlock()
