@@ -27,6 +27,7 @@ func Register(r *plugins.Registry, d *Daemon) {
 	services(r)
 	volumes(r)
 	containerEngine(r)
+	networkAPI(r)
 	introspection(r, d)
 	activation(r)
 	admin(r, d)

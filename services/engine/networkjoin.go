@@ -226,3 +226,8 @@ func contains(parts []string, value string) bool {
 func forbidden(format string, args ...any) error {
 	return &Error{fmt.Sprintf(format, args...), errdefs.ErrPermissionDenied}
 }
+
+// JoinNetwork is [Engine.Connect] for those who say nothing but more names.
+func (e *Engine) JoinNetwork(ctx context.Context, ref, network string, aliases []string) error {
+	return e.Connect(ctx, ref, network, &apinet.EndpointSettings{Aliases: aliases})
+}

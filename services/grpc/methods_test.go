@@ -22,7 +22,7 @@ func TestNoMethodIsForgotten(t *testing.T) {
 	s := &recorder{impl: map[string]any{}}
 	for _, svc := range []grpc.Service{
 		&grpc.Admin{}, &grpc.Containers{}, &grpc.Content{}, &grpc.Diff{}, &grpc.Events{}, &grpc.Images{}, &grpc.Introspection{}, &grpc.Leases{},
-		&grpc.Mounts{}, &grpc.Namespaces{}, &grpc.Plugins{}, &grpc.SandboxStore{}, &grpc.Sandboxes{}, &grpc.Snapshots{},
+		&grpc.Mounts{}, &grpc.Namespaces{}, &grpc.Networks{}, &grpc.Plugins{}, &grpc.SandboxStore{}, &grpc.Sandboxes{}, &grpc.Snapshots{},
 		&grpc.Streaming{}, &grpc.Tasks{}, &grpc.Transfer{}, &grpc.Version{}, &grpc.Volumes{},
 	} {
 		svc.Register(s)

@@ -57,6 +57,7 @@ var nouns = []noun{
 	{"tasks", "task t", "Start, enter, watch and stop containers", (*app).tasksCommand},
 	{"snapshots", "snapshot", "Show and change snapshots", (*app).snapshotsCommand},
 	{"content", "", "Show and change blobs", (*app).contentCommand},
+	{"networks", "network net", "Make networks, and connect containers", (*app).networksCommand},
 	{"leases", "lease", "Keep things from being collected", (*app).leasesCommand},
 	{"volumes", "volume vol", "Folders that outlive containers", (*app).volumesCommand},
 	{"namespaces", "namespace ns", "Show and change namespaces", (*app).namespacesCommand},
