@@ -57,6 +57,8 @@ type Options struct {
 	MaxSize int64
 	// MaxFiles is how many files are kept, the current one among them; at least 1.
 	MaxFiles int
+	// Compress packs files that were rotated, by gzip; their names end in .gz.
+	Compress bool
 	// Attrs are added to each entry.
 	Attrs map[string]string
 }
@@ -66,6 +68,8 @@ type Writer struct {
 	path  string
 	opts  Options
 	attrs []byte // encoded, with its key
+
+	packing sync.WaitGroup
 
 	mu   sync.Mutex
 	file *os.File
@@ -144,11 +148,14 @@ func (w *Writer) Write(e Entry) error {
 
 // rotate moves every file on by one number; the last is dropped.
 func (w *Writer) rotate() error {
+	w.packing.Wait()
 	for n := w.opts.MaxFiles - 1; n > 0; n-- {
-		err := os.Rename(numbered(w.path, n-1), numbered(w.path, n))
-		if err != nil && !os.IsNotExist(err) {
+		if err := move(w.path, n); err != nil {
 			return fmt.Errorf("rotate log: %w", err)
 		}
+	}
+	if w.opts.Compress && w.opts.MaxFiles > 1 {
+		w.packing.Go(func() { pack(numbered(w.path, 1)) })
 	}
 	if w.opts.MaxFiles == 1 {
 		if err := os.Remove(w.path); err != nil {
@@ -177,6 +184,7 @@ func (w *Writer) Close() error {
 	}
 	err := w.file.Close()
 	w.file = nil
+	w.packing.Wait()
 	return err
 }
 

@@ -215,3 +215,40 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// Rotated files are packed; who reads sees every line, in order, in either form.
+func TestCompress(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.log")
+	opts := Options{MaxSize: 1000, MaxFiles: 4, Compress: true}
+	w := create(t, path, opts)
+	for i := range 30 {
+		write(t, w, i, fmt.Sprintf("line %02d\n", i))
+	}
+	w.Close()
+	files, _ := filepath.Glob(path + "*")
+	if got := strings.ReplaceAll(fmt.Sprint(files), path, ""); got != "[ .1.gz .2.gz]" {
+		t.Fatalf("files %s", got)
+	}
+	whole := read(t, path, all)
+	if !strings.HasPrefix(whole, "line 00\n") || strings.Count(whole, "\n") != 30 {
+		t.Fatalf("read\n%s", whole)
+	}
+	if got := read(t, path, Query{Tail: 20}); got != whole[10*8:] {
+		t.Errorf("tail:\n%s", got)
+	}
+	// A log that was not packed before, and files that a crash has left in both forms.
+	data, _ := os.ReadFile(path)
+	os.WriteFile(path+".1", data, 0o600)
+	w = create(t, path, opts)
+	for i := 30; i < 90; i++ {
+		write(t, w, i, fmt.Sprintf("line %02d\n", i))
+	}
+	w.Close()
+	files, _ = filepath.Glob(path + "*")
+	if got := strings.ReplaceAll(fmt.Sprint(files), path, ""); got != "[ .1.gz .2.gz .3.gz]" {
+		t.Fatalf("files %s", got)
+	}
+	if got := read(t, path, all); !strings.HasSuffix(got, "line 88\nline 89\n") || strings.Count(got, "\n") > 60 {
+		t.Errorf("read\n%s", got)
+	}
+}

@@ -89,7 +89,7 @@ type reader struct {
 func (r *reader) open() ([]*os.File, error) {
 	var files []*os.File
 	for n := range maxFiles {
-		f, err := os.Open(numbered(r.path, n))
+		f, err := openNumbered(r.path, n)
 		if os.IsNotExist(err) {
 			if n == 0 && r.q.Follow {
 				if f, err = r.awaitFile(); f != nil {

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -189,8 +192,8 @@ func logLine(e logfile.Entry, stamps, details bool) []byte {
 	}
 	if details {
 		var attrs []string
-		for k, v := range e.Attrs {
-			attrs = append(attrs, k+"="+v)
+		for _, k := range slices.Sorted(maps.Keys(e.Attrs)) {
+			attrs = append(attrs, url.QueryEscape(k)+"="+url.QueryEscape(e.Attrs[k]))
 		}
 		prefix += strings.Join(attrs, ",") + " "
 	}

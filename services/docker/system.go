@@ -113,7 +113,7 @@ func info(s *Server, c *call) error {
 	out := system.Info{
 		ID: s.info.ID, Containers: len(all), Images: len(images), Driver: host.Snapshotter,
 		DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
-		Plugins:      system.PluginsInfo{Volume: []string{}, Network: s.driverNames(), Authorization: []string{}, Log: []string{"json-file", "local", "none"}},
+		Plugins:      system.PluginsInfo{Volume: []string{}, Network: s.driverNames(), Authorization: []string{}, Log: engine.LogDrivers()},
 		MemoryLimit:  true, SwapLimit: host.SwapLimit, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true,
 		IPv4Forwarding: host.Forwarding, NFd: -1, NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano),
 		LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: host.CgroupVersion,

@@ -190,7 +190,7 @@ func (e *Engine) view(c *Container) View {
 	settings := c.rec.Networks
 	c.mu.Unlock()
 	e.showNetworks(&v, settings)
-	if v.HostConfig.LogConfig.Type != logNone {
+	if readable(&v.HostConfig.LogConfig) {
 		v.LogPath = e.logPath(c.ID)
 	}
 	return v

@@ -145,7 +145,7 @@ func (e *Engine) complete(ctx context.Context, o *Creation) error {
 	if h.Memory > 0 && h.MemorySwap == 0 {
 		h.MemorySwap = 2 * h.Memory
 	}
-	if _, _, err := logLimits(&h.LogConfig); err != nil {
+	if _, err := logOptions(&h.LogConfig); err != nil {
 		return err
 	}
 	return e.checkNetwork(ctx, h)

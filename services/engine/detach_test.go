@@ -6,12 +6,12 @@ import (
 
 func TestParseSize(t *testing.T) {
 	for text, want := range map[string]int64{"10m": 10 << 20, "1k": 1 << 10, "2g": 2 << 30, "512": 512, "10MB": 10 << 20, "-1": 0} {
-		if got, err := parseSize(text); err != nil || got != want {
+		if got, err := parseSize("max-size", text); err != nil || got != want {
 			t.Errorf("%s: got %d, %v", text, got, err)
 		}
 	}
 	for _, text := range []string{"", "m", "0", "-2", "10x", "1kk", "99999999999g"} {
-		if _, err := parseSize(text); err == nil {
+		if _, err := parseSize("max-size", text); err == nil {
 			t.Errorf("%q was accepted", text)
 		}
 	}

@@ -30,7 +30,7 @@ func (e *Engine) Logs(ref string) (*Log, error) {
 		return nil, err
 	}
 	config, host := c.config()
-	if host.LogConfig.Type == logNone {
+	if !readable(&host.LogConfig) {
 		return nil, missing("configured logging driver does not support reading")
 	}
 	return &Log{config.Tty, e, c, e.logPath(c.ID)}, nil

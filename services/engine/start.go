@@ -95,9 +95,9 @@ func (e *Engine) create(ctx context.Context, c *Container, made *specs.Spec, roo
 	if err != nil {
 		return err
 	}
-	config, host := c.config()
+	config, _ := c.config()
 	req := &wire.CreateTaskRequest{ID: c.ID, Rootfs: toWire(rootfs), Terminal: config.Tty}
-	if req.Stdout, err = e.logURI(c.ID, &host.LogConfig); err != nil {
+	if req.Stdout, err = e.logURI(c); err != nil {
 		return err
 	}
 	if req.Stdin, err = e.stdin(c.ID, config.OpenStdin); err != nil {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/orlop/orlop/internal/logfile"
+	"github.com/orlop/orlop/internal/logsink"
 )
 
 // logScheme marks streams that the shim writes to a log itself, so that nothing
@@ -27,13 +28,17 @@ import (
 //	log:///var/lib/…/x.log?max-size=10485760&max-file=5&attr.tag=web&attach=/run/…/a
 //
 // Sizes are in bytes. Attach names a unix socket that the shim serves, at which
-// clients get what is printed from then on (see hub).
+// clients get what is printed from then on (see hub). With driver=…, lines also go to
+// where logs are collected (package logsink), whose options are opt.…; about.… tells it
+// of the container.
 const logScheme = "log"
 
 // logTarget is where such a stream goes.
 type logTarget struct {
 	path, attach string
 	opts         logfile.Options
+	buffer       int64 // of a log that never holds up who prints, in bytes; 0: it does
+	sink         logsink.Config
 }
 
 // parseLog reads a stream's URL; nil if it is of another kind.
@@ -45,7 +50,8 @@ func parseLog(target string) (*logTarget, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log %q: %w: %w", target, err, errdefs.ErrInvalidArgument)
 	}
-	t := &logTarget{path: u.Path, opts: logfile.Options{Attrs: map[string]string{}}}
+	t := &logTarget{path: u.Path, opts: logfile.Options{Attrs: map[string]string{}}, sink: logsink.Config{Options: map[string]string{}}}
+	t.sink.Attrs = t.opts.Attrs
 	for key, values := range u.Query() {
 		if err := t.set(key, values[0]); err != nil {
 			return nil, fmt.Errorf("log %q: %w: %w", target, err, errdefs.ErrInvalidArgument)
@@ -62,11 +68,24 @@ func (t *logTarget) set(key, value string) (err error) {
 		t.opts.Attrs[name] = value
 		return nil
 	}
+	if name, ok := strings.CutPrefix(key, "opt."); ok {
+		t.sink.Options[name] = value
+		return nil
+	}
+	if name, ok := strings.CutPrefix(key, "about."); ok {
+		return t.sink.About.Set(name, value)
+	}
 	switch key {
 	case "max-size":
 		t.opts.MaxSize, err = strconv.ParseInt(value, 10, 64)
 	case "max-file":
 		t.opts.MaxFiles, err = strconv.Atoi(value)
+	case "compress":
+		t.opts.Compress, err = strconv.ParseBool(value)
+	case "buffer":
+		t.buffer, err = strconv.ParseInt(value, 10, 64)
+	case "driver":
+		t.sink.Driver = value
 	case "attach":
 		t.attach = value
 	default:
@@ -82,6 +101,9 @@ type recorder struct {
 	w     *logfile.Writer
 	hub   *hub
 	pumps sync.WaitGroup
+	sink  *logsink.Sink  // nil: the file is all
+	queue *logsink.Queue // before the file; nil: who prints waits for it
+	kept  chan struct{}  // closed when the queue is in the file
 
 	mu     sync.Mutex
 	warned time.Time
@@ -96,10 +118,36 @@ func openRecorder(t *logTarget) (*recorder, error) {
 		return nil, err
 	}
 	r := &recorder{w: w}
+	if t.sink.Driver != "" {
+		r.sink, err = logsink.Open(&t.sink, func(err error) { log.L.WithError(err).Warnf("log of container %s", t.sink.About.ID) })
+		if err != nil {
+			return nil, errors.Join(err, w.Close())
+		}
+	}
 	if r.hub, err = openHub(t.attach); err != nil {
+		if r.sink != nil {
+			r.sink.Close(0)
+		}
 		return nil, errors.Join(err, w.Close())
 	}
+	if t.buffer > 0 {
+		r.queue, r.kept = logsink.NewQueue(t.buffer, false), make(chan struct{})
+		go r.keep()
+	}
 	return r, nil
+}
+
+// keep writes the queue to the file.
+func (r *recorder) keep() {
+	defer close(r.kept)
+	for {
+		e, ok := r.queue.First()
+		if !ok {
+			return
+		}
+		r.write(e)
+		r.queue.Pop()
+	}
 }
 
 // fifo makes a stream's fifo and begins to read it; the file is the process's end.
@@ -168,7 +216,19 @@ func (r *recorder) lines(buf []byte, have int, stream logfile.Stream) int {
 const warnEvery = time.Minute
 
 func (r *recorder) line(b []byte, stream logfile.Stream) {
-	err := r.w.Write(logfile.Entry{Line: b, Stream: stream, Time: time.Now()})
+	e := logfile.Entry{Line: b, Stream: stream, Time: time.Now()}
+	if r.queue != nil {
+		r.queue.Put(e)
+	} else {
+		r.write(e)
+	}
+	if r.sink != nil {
+		r.sink.Write(e)
+	}
+}
+
+func (r *recorder) write(e logfile.Entry) {
+	err := r.w.Write(e)
 	if err == nil {
 		return
 	}
@@ -188,6 +248,13 @@ func (r *recorder) close(may time.Duration) {
 		defer close(done)
 		r.pumps.Wait()
 		r.hub.close()
+		if r.queue != nil {
+			r.queue.Close()
+			<-r.kept
+		}
+		if r.sink != nil {
+			r.sink.Close(may)
+		}
 		r.w.Close()
 	}()
 	select {
