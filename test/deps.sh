@@ -10,6 +10,7 @@ command -v docker-registry >/dev/null || need+=(docker-registry)
 command -v docker >/dev/null || need+=(docker.io) # for its client
 command -v debootstrap >/dev/null || need+=(debootstrap)
 command -v mkfs.btrfs >/dev/null || need+=(btrfs-progs)
+command -v mkfs.xfs >/dev/null || need+=(xfsprogs)
 command -v dbus-daemon >/dev/null || need+=(dbus-daemon)
 [ -x /bin/busybox ] || need+=(busybox-static)
 command -v nft >/dev/null || need+=(nftables)
