@@ -201,7 +201,8 @@ func (b *sandbox) nameInterfaces() {
 }
 
 // Connect makes the connections of a prepared sandbox, and returns it with what was
-// chosen. On error the sandbox is as Leave leaves it.
+// chosen. After an error the sandbox is to be left: its namespace stays until then, for
+// a task may be about to join it.
 func (s *Service) Connect(ctx context.Context, id string) (Sandbox, error) {
 	b, err := s.hold(id)
 	if err != nil {
@@ -223,9 +224,11 @@ func (s *Service) Connect(ctx context.Context, id string) (Sandbox, error) {
 		err = s.save(b)
 	}
 	if err != nil {
-		s.undo(b)
 		return Sandbox{}, err
 	}
+	s.mu.Lock()
+	b.connected = true
+	s.mu.Unlock()
 	out, _ := s.Sandbox(id)
 	for _, e := range out.Endpoints {
 		s.tellEndpoint("connect", e, id)
@@ -305,7 +308,9 @@ func (s *Service) Leave(_ context.Context, id string) error {
 	now, _ := s.Sandbox(id)
 	err = s.drop(b)
 	for _, e := range now.Endpoints {
-		s.tellEndpoint("disconnect", e, id)
+		if b.connected {
+			s.tellEndpoint("disconnect", e, id)
+		}
 	}
 	return err
 }

@@ -100,7 +100,7 @@ func (s *Service) readSandbox(name string) (*sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &sandbox{found: true}
+	b := &sandbox{found: true, connected: true}
 	if err := json.Unmarshal(data, &b.Sandbox); err != nil {
 		return nil, err
 	}

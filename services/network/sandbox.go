@@ -88,6 +88,8 @@ type sandbox struct {
 	ports    []port.Port // until they are published
 	resolver *dns.Resolver
 	found    bool // an earlier daemon made it
+	// connected tells that people were told of its connections.
+	connected bool
 }
 
 // Sandbox returns a sandbox; false if there is none.
