@@ -276,7 +276,12 @@ func (v *rootView) extract(ctx context.Context, c *Container, o WriteOptions, bo
 	if err := v.writable(dir); err != nil {
 		return err
 	}
-	opts := layer.Options{Whiteouts: layer.Plain, KeepRoot: true, KeepKinds: o.KeepKinds, Under: v.pathOf(dir)}
+	base, err := openDirAt(dir, "")
+	if err != nil {
+		return err
+	}
+	defer base.Close()
+	opts := layer.Options{Whiteouts: layer.Plain, KeepRoot: true, KeepKinds: o.KeepKinds, Under: v.pathOf(dir), Base: base}
 	if o.ChangeOwner {
 		if opts.MapOwner, err = v.ownerOf(c); err != nil {
 			return err
@@ -313,6 +318,9 @@ func (v *rootView) writable(dir *os.File) error {
 	}
 	if !info.IsDir() {
 		return invalid("extraction point is not a directory")
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink == 0 {
+		return fs.ErrNotExist // it has just been removed
 	}
 	var there, root unix.Statfs_t
 	if err := errors.Join(unix.Fstatfs(int(dir.Fd()), &there), unix.Fstatfs(int(v.root.Fd()), &root)); err != nil {

@@ -301,3 +301,44 @@ func TestCutShort(t *testing.T) {
 		}
 	}
 }
+
+// Put below an open directory, files follow that directory, not its name, and links
+// that are there lead to the tree's root.
+func TestApplyUnderAnOpenDirectory(t *testing.T) {
+	root := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(root, "a/sub"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(root, "target"), 0o755))
+	must(t, os.Symlink("/target", filepath.Join(root, "a/link")))
+	base, err := os.Open(filepath.Join(root, "a"))
+	must(t, err)
+	defer base.Close()
+	must(t, os.Rename(filepath.Join(root, "a"), filepath.Join(root, "moved")))
+	must(t, os.Symlink("/target", filepath.Join(root, "a")))
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range []tar.Header{{Name: "./", Typeflag: tar.TypeDir, Mode: 0o700}, {Name: "plain", Mode: 0o644}, {Name: "sub/.wh.x", Mode: 0o644},
+		{Name: "link/through", Mode: 0o644}} {
+		must(t, w.WriteHeader(&h))
+	}
+	must(t, w.Close())
+	raw := b.Bytes()
+	opts := Options{Whiteouts: Plain, KeepRoot: true, KeepKinds: true, Under: "a", Base: base}
+	_, err = Apply(context.Background(), root, bytes.NewReader(raw), opts)
+	must(t, err)
+	for _, name := range []string{"moved/plain", "moved/sub/.wh.x", "target/through"} {
+		if _, err := os.Lstat(filepath.Join(root, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if st, _ := os.Stat(filepath.Join(root, "moved")); st.Mode().Perm() != 0o755 {
+		t.Errorf("the directory itself has changed: %v", st.Mode())
+	}
+	var out bytes.Buffer
+	w = tar.NewWriter(&out)
+	must(t, w.WriteHeader(&tar.Header{Name: "sub", Mode: 0o644}))
+	must(t, w.Close())
+	var kind *KindError
+	if _, err = Apply(context.Background(), root, &out, opts); !errors.As(err, &kind) || !kind.IsDir {
+		t.Errorf("a file in the place of a directory: %v", err)
+	}
+}

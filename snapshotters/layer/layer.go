@@ -27,6 +27,7 @@ package layer
 import (
 	"errors"
 	"fmt"
+	"os"
 )
 
 // Names that the OCI image-spec reserves in layers.
@@ -85,6 +86,9 @@ type Options struct {
 	// Under, a clean path, is the directory of the tree that all is put below; links
 	// that are there already still lead to the tree's root.
 	Under string
+	// Base, where set, is that directory, open: it is meant whatever its name has
+	// come to be meanwhile. It stays the caller's.
+	Base *os.File
 	// KeepRoot leaves owner, mode and attributes of the archive's root as they are.
 	KeepRoot bool
 	// KeepKinds refuses to put a directory where something else is, and the other

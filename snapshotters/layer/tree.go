@@ -18,6 +18,7 @@ const maxOpenDirs = 256
 // path the archive calls them.
 type tree struct {
 	root *node
+	base *node // of Options.Base
 	dirs map[string]*node
 	open []*node
 	opts *Options
@@ -48,7 +49,16 @@ func openTree(root string, opts *Options) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tree{root: n, dirs: map[string]*node{}, opts: opts, made: map[uint64]struct{}{}, seed: maphash.MakeSeed()}, nil
+	t := &tree{root: n, dirs: map[string]*node{}, opts: opts, made: map[uint64]struct{}{}, seed: maphash.MakeSeed()}
+	if opts.Base != nil && opts.Under != "" {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(opts.Base.Fd()), &st); err != nil {
+			t.close()
+			return nil, err
+		}
+		t.base = &node{fd: int(opts.Base.Fd()), path: opts.Under, setgid: st.Mode&unix.S_ISGID != 0}
+	}
+	return t, nil
 }
 
 func newNode(fd int, path string) (*node, error) {
@@ -146,7 +156,7 @@ func (t *tree) dir(path string, make bool) (*node, error) {
 	if t.last != nil && path == t.lastPath {
 		return t.last, nil
 	}
-	n, ok := t.dirs[path]
+	n, ok := t.known(path)
 	if !ok {
 		links := 0
 		var err error
@@ -159,11 +169,20 @@ func (t *tree) dir(path string, make bool) (*node, error) {
 	return n, nil
 }
 
+// known finds a directory that is open.
+func (t *tree) known(path string) (*node, bool) {
+	if t.base != nil && path == t.base.path {
+		return t.base, true
+	}
+	n, ok := t.dirs[path]
+	return n, ok
+}
+
 // walk goes from the nearest open ancestor down, a component at a time.
 func (t *tree) walk(path string, make bool, links *int) (*node, error) {
 	at, rest := t.root, path
 	for end := strings.LastIndexByte(path, '/'); end > 0; end = strings.LastIndexByte(path[:end], '/') {
-		if n, ok := t.dirs[path[:end]]; ok {
+		if n, ok := t.known(path[:end]); ok {
 			at, rest = n, path[end+1:]
 			break
 		}
