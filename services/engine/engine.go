@@ -203,6 +203,7 @@ func (e *Engine) sweep() error {
 			if e.byID[entry.Name()] != nil {
 				continue
 			}
+			e.dropShm(&Container{ID: entry.Name()})
 			if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
 				return err
 			}

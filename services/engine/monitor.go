@@ -57,6 +57,7 @@ func (e *Engine) finish(ctx context.Context, c *Container, exit int, at time.Tim
 		log.G(ctx).WithError(err).Warnf("task of container %s", c.ID)
 	}
 	e.disconnectNetwork(ctx, c)
+	e.dropShm(c)
 	e.doneVolumes(ctx, c)
 	c.mu.Lock()
 	if c.ended != nil {

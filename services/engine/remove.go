@@ -102,6 +102,7 @@ func (e *Engine) erase(ctx context.Context, c *Container) error {
 	if err := e.dropViews(ctx, e.view(c)); err != nil {
 		return err
 	}
+	e.dropShm(c)
 	return errors.Join(os.RemoveAll(e.folder(c.ID)), os.RemoveAll(e.runFolder(c.ID)))
 }
 

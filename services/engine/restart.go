@@ -119,6 +119,7 @@ func (e *Engine) attempt(c *Container) {
 	}
 	log.G(ctx).WithError(err).Warnf("container %s can't be started again; the next try is in %s", c.ID, pause)
 	e.disconnectNetwork(ctx, c)
+	e.dropShm(c)
 	if err := e.save(ctx, c); err != nil {
 		log.G(ctx).WithError(err).Warn("a failed start could not be recorded")
 	}

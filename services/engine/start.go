@@ -171,6 +171,7 @@ func (e *Engine) failed(ctx context.Context, c *Container, why error) {
 		a.end(why)
 	}
 	e.disconnectNetwork(ctx, c)
+	e.dropShm(c)
 	e.doneVolumes(ctx, c)
 	if err := e.save(ctx, c); err != nil {
 		log.G(ctx).WithError(err).Warn("a failed start could not be recorded")
@@ -243,7 +244,7 @@ func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (
 	if err != nil {
 		return nil, err
 	}
-	o.Mounts = append(own, mounted...)
+	o.Mounts = append(append(o.Mounts, own...), mounted...)
 	if e.reaped(host) {
 		if err := e.addInit(&o); err != nil {
 			return nil, err
@@ -262,6 +263,10 @@ func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (
 		return nil, invalid("%v", err)
 	}
 	mask(made, host)
+	withoutIPC(made, host)
+	if err := addLimits(made.Linux.Resources, &host.Resources); err != nil {
+		return nil, err
+	}
 	made.Process.User.Umask = host.Umask
 	return made, nil
 }
@@ -298,6 +303,9 @@ func (e *Engine) join(ctx context.Context, c *Container, h *hostConfig, o *spec.
 	}
 	if err == nil && h.PidMode.IsContainer() {
 		o.PID, err = e.namespaceOf(h.PidMode.Container(), "pid")
+	}
+	if err == nil {
+		err = e.joinIPC(c, h, o)
 	}
 	return err
 }

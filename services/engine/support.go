@@ -29,6 +29,9 @@ func unsupported(c *api.Config, h *api.HostConfig) error {
 	if err := validHealth(c.Healthcheck); err != nil {
 		return err
 	}
+	if err := validLimits(&h.Resources); err != nil {
+		return err
+	}
 	for _, o := range []struct {
 		ok          bool
 		name, value string
@@ -53,19 +56,12 @@ func unsupportedConfig(c *api.Config, h *api.HostConfig) []field {
 	return []field{
 		{len(h.StorageOpt) > 0, "HostConfig.StorageOpt"},
 		{h.Cgroup != "", "HostConfig.Cgroup"},
-		{h.IpcMode.IsContainer() || h.IpcMode.IsNone(), "HostConfig.IpcMode " + string(h.IpcMode)},
 	}
 }
 
 func unsupportedResources(r *api.Resources) []field {
 	return []field{
-		{len(r.BlkioWeightDevice)+len(r.BlkioDeviceReadBps)+len(r.BlkioDeviceWriteBps)+len(r.BlkioDeviceReadIOps)+len(r.BlkioDeviceWriteIOps) > 0,
-			"a limit of input and output for single devices (HostConfig.BlkioDevice…)"},
-		{r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0, "HostConfig.CpuRealtimeRuntime"},
-		{len(r.DeviceCgroupRules) > 0, "HostConfig.DeviceCgroupRules"},
 		{len(r.DeviceRequests) > 0, "HostConfig.DeviceRequests (GPUs)"},
-		{r.MemorySwappiness != nil && *r.MemorySwappiness >= 0, "HostConfig.MemorySwappiness"},
-		{r.OomKillDisable != nil && *r.OomKillDisable, "HostConfig.OomKillDisable"},
 		{r.CPUCount != 0 || r.CPUPercent != 0 || r.IOMaximumIOps != 0 || r.IOMaximumBandwidth != 0, "a limit of Windows containers"},
 	}
 }

@@ -18,6 +18,9 @@ func (e *Engine) Update(ctx context.Context, ref string, u api.UpdateConfig) err
 	if err := api.ValidateRestartPolicy(u.RestartPolicy); err != nil {
 		return invalid("%v", err)
 	}
+	if err := fixedResources(&u.Resources); err != nil {
+		return err
+	}
 	for _, f := range unsupportedResources(&u.Resources) {
 		if f.given {
 			return missing("%s is not available yet", f.name)
@@ -42,6 +45,7 @@ func (e *Engine) Update(ctx context.Context, ref string, u api.UpdateConfig) err
 	if err != nil {
 		return invalid("%v", err)
 	}
+	addRealtime(limits, &next.Resources)
 	ctx = e.detached(ctx)
 	if c.state().Running {
 		data, err := json.Marshal(limits)
@@ -80,6 +84,8 @@ func changed(old, u *api.Resources) {
 	}
 	set(&old.CPUPeriod, u.CPUPeriod)
 	set(&old.CPUQuota, u.CPUQuota)
+	set(&old.CPURealtimePeriod, u.CPURealtimePeriod)
+	set(&old.CPURealtimeRuntime, u.CPURealtimeRuntime)
 	if u.Memory != 0 && u.MemorySwap == 0 && (old.MemorySwap == 2*old.Memory || old.MemorySwap == 0) {
 		old.MemorySwap = 2 * u.Memory // it was, and stays, what follows from the memory
 	}
