@@ -235,14 +235,11 @@ func wait(s *Server, c *call) error {
 }
 
 func top(s *Server, c *call) error {
-	if args := c.query("ps_args"); args != "" && args != "-ef" {
-		return notThere("ps_args %q: not available yet; the columns are those of ps -ef", args)
-	}
-	rows, err := s.engine.Top(c.r.Context(), c.vars["id"])
+	head, rows, err := s.engine.Top(c.r.Context(), c.vars["id"], c.query("ps_args"))
 	if err != nil {
 		return err
 	}
-	return c.send(http.StatusOK, api.TopResponse{Titles: engine.TopTitles, Processes: rows})
+	return c.send(http.StatusOK, api.TopResponse{Titles: head, Processes: rows})
 }
 
 func changes(s *Server, c *call) error {

@@ -107,12 +107,6 @@ func attach(s *Server, c *call) error {
 	if err := detach.Check(keys); err != nil {
 		return err
 	}
-	if c.flag("logs") {
-		return notThere("attach with logs: not available yet; read the logs first")
-	}
-	if !c.flag("stream") {
-		return badRequest("attach without stream does nothing")
-	}
 	ctx := c.r.Context()
 	a, err := s.engine.Attach(ctx, c.vars["id"])
 	if err != nil {
@@ -134,6 +128,14 @@ func attach(s *Server, c *call) error {
 	}
 	if c.flag("stderr") {
 		st.Err = errs
+	}
+	if c.flag("logs") {
+		if err := s.replay(ctx, c.vars["id"], st); err != nil {
+			fmt.Fprintf(errs, "Error grabbing logs: %v\n", err)
+		}
+	}
+	if !c.flag("stream") {
+		return nil
 	}
 	return ignore(a.Run(ctx, st))
 }

@@ -20,7 +20,7 @@ import (
 // routes is the API, a line each.
 func routes() []route {
 	var all []route
-	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, volumeRoutes, archiveRoutes, commitRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes} {
+	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, volumeRoutes, archiveRoutes, commitRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes, registryRoutes, attachRoutes} {
 		all = append(all, part...)
 	}
 	return all
@@ -34,7 +34,6 @@ var systemRoutes = []route{
 	{method: "GET", path: "/events", handle: eventStream},
 	{method: "GET", path: "/system/df", handle: diskUsage},
 	{method: "GET", path: "/plugins", handle: emptyList},
-	{method: "POST", path: "/auth", handle: login},
 }
 
 // absentRoutes are what is known and not there.
@@ -42,8 +41,6 @@ var absentRoutes = []route{
 	{method: "GET", path: "/images/search", handle: absent("searching registries")},
 	{method: "POST", path: "/build", handle: absent("building images")}, {method: "POST", path: "/build/prune", handle: absent("building images")},
 	{method: "POST", path: "/session", handle: absent("building images")}, {method: "POST", path: "/grpc", handle: absent("building images")},
-	{method: "GET", path: "/distribution/{name...}/json", handle: absent("looking into registries")},
-	{method: "GET", path: "/containers/{id}/attach/ws", handle: absent("attaching by websocket")},
 	{method: "GET", path: "/plugins/privileges", handle: absent("plugins")},
 }
 
@@ -138,16 +135,6 @@ func info(s *Server, c *call) error {
 		}
 	}
 	return c.send(http.StatusOK, out)
-}
-
-// login checks nothing that the daemon could: it says so to those who give nothing,
-// and lets others find out at their first pull.
-func login(_ *Server, c *call) error {
-	var auth registry.AuthConfig
-	if err := c.body(&auth, true); err != nil {
-		return err
-	}
-	return notThere("checking credentials: not available yet; pulls and pushes use those that the client sends")
 }
 
 // eventStream sends events as they happen.
