@@ -100,7 +100,7 @@ var rooms = []room{
 	// reached by their manager, in the messages of the task port.
 	{dir: "services/engine", ours: join(ports, "core", "services", "internal", "shims/manager"), theirs: slices.Concat(vocab, logs, system, dockerAPI,
 		[]string{"github.com/containerd/containerd/api", "google.golang.org/protobuf", "golang.org/x/sync",
-			"github.com/containerd/cgroups/v3/cgroup1/stats", "github.com/containerd/cgroups/v3/cgroup2/stats"})},
+			"github.com/containerd/cgroups/v3/cgroup1/stats", "github.com/containerd/cgroups/v3/cgroup2/stats", "tags.cncf.io/container-device-interface"})},
 	// A driver of volumes knows its port, and reads sizes as people write them.
 	{dir: "services/volume/local", ours: []string{"core", "services/volume", "internal"}, theirs: slices.Concat(vocab, logs, system, []string{"github.com/docker/go-units"})},
 	// The types of the API are Docker's own module of types, without its daemon or client.

@@ -17,7 +17,7 @@ import (
 // containerEngine adds the use-cases behind the Docker API.
 func containerEngine(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Engine, "local", func(s *plugins.Scope) plugins.Build[*engine.Engine] {
-		cfg := plugins.Config(s, engine.Config{})
+		cfg := plugins.Config(s, engine.DefaultConfig())
 		db, bus, runtime := plugins.One(s, kinds.Metadata), plugins.One(s, kinds.Events), plugins.One(s, kinds.Runtime)
 		unpacker, transfers := plugins.One(s, kinds.Unpacker), plugins.One(s, kinds.Transfer)
 		archiver, drivers := plugins.One(s, kinds.Archiver), plugins.All(s, kinds.Snapshotter)

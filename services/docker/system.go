@@ -48,13 +48,6 @@ func absent(what string) handle {
 	return func(*Server, *call) error { return notThere("%s: not available yet", what) }
 }
 
-// nowhere answers to who looks for a thing of a kind of which there are none yet.
-func nowhere(what string) handle {
-	return func(_ *Server, c *call) error {
-		return &apiError{what + " " + c.vars["id"] + " not found", http.StatusNotFound}
-	}
-}
-
 func emptyList(_ *Server, c *call) error { return c.send(http.StatusOK, []struct{}{}) }
 
 // ping answers that the daemon lives, with what clients decide by in the headers.
@@ -121,7 +114,7 @@ func info(s *Server, c *call) error {
 		Runtimes:           map[string]system.RuntimeWithStatus{engine.DefaultRuntime: {}, "runc": {}, "crun": {}},
 		Swarm:              swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, Isolation: api.IsolationDefault,
-		SecurityOptions: []string{"name=seccomp,profile=builtin"}, CDISpecDirs: []string{}, Warnings: []string{},
+		SecurityOptions: []string{"name=seccomp,profile=builtin"}, CDISpecDirs: s.engine.CDIDirs(), Warnings: []string{},
 		Containerd: &system.ContainerdInfo{Address: s.info.Address, Namespaces: system.ContainerdNamespaces{Containers: "default"}},
 	}
 	for _, v := range all {

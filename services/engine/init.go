@@ -23,7 +23,13 @@ type Config struct {
 	// Init lets the first process of containers that don't say be an init, which passes
 	// signals on and collects orphans.
 	Init bool `toml:"init"`
+	// CDISpecDirs are the folders in which devices are described by files of the Container
+	// Device Interface; of two descriptions of a device that of the later folder counts.
+	CDISpecDirs []string `toml:"cdi_spec_dirs"`
 }
+
+// DefaultConfig is what an empty config means.
+func DefaultConfig() Config { return Config{CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}} }
 
 // reaped tells whether a container's command is run by an init.
 func (e *Engine) reaped(h *hostConfig) bool {

@@ -143,7 +143,7 @@ func blockDevice(path string) (major, minor int64, err error) {
 func fixedResources(r *api.Resources) error {
 	for _, f := range []field{
 		{len(r.BlkioWeightDevice)+len(r.BlkioDeviceReadBps)+len(r.BlkioDeviceWriteBps)+len(r.BlkioDeviceReadIOps)+len(r.BlkioDeviceWriteIOps) > 0, "limits of single devices"},
-		{len(r.DeviceCgroupRules) > 0, "rules for devices"},
+		{len(r.DeviceCgroupRules) > 0, "rules for devices"}, {len(r.DeviceRequests) > 0, "devices"},
 		{r.MemorySwappiness != nil && *r.MemorySwappiness >= 0, "swappiness"},
 		{r.OomKillDisable != nil && *r.OomKillDisable, "the end of processes for want of memory"},
 	} {

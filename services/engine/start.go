@@ -264,6 +264,9 @@ func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (
 	}
 	mask(made, host)
 	withoutIPC(made, host)
+	if err := e.addDevices(made, &host.Resources); err != nil {
+		return nil, err
+	}
 	if err := addLimits(made.Linux.Resources, &host.Resources); err != nil {
 		return nil, err
 	}

@@ -32,6 +32,9 @@ func unsupported(c *api.Config, h *api.HostConfig) error {
 	if err := validLimits(&h.Resources); err != nil {
 		return err
 	}
+	if err := checkDevices(&h.Resources); err != nil {
+		return err
+	}
 	for _, o := range []struct {
 		ok          bool
 		name, value string
@@ -61,7 +64,6 @@ func unsupportedConfig(c *api.Config, h *api.HostConfig) []field {
 
 func unsupportedResources(r *api.Resources) []field {
 	return []field{
-		{len(r.DeviceRequests) > 0, "HostConfig.DeviceRequests (GPUs)"},
 		{r.CPUCount != 0 || r.CPUPercent != 0 || r.IOMaximumIOps != 0 || r.IOMaximumBandwidth != 0, "a limit of Windows containers"},
 	}
 }

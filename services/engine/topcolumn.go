@@ -82,7 +82,7 @@ func parsePS(args string) ([]psColumn, error) {
 		case strings.Trim(flags, "eA") == "" && flags != "":
 		case strings.Trim(flags, "aux") == "" && strings.Contains(flags, "u") && w[0] != '-':
 			out = append(out, psAux...)
-		case strings.Trim(flags, "axww") == "" && flags != "":
+		case strings.Trim(flags, "axw") == "" && flags != "":
 		case strings.HasPrefix(w, "--format="):
 			list, given = w[len("--format="):], true
 		case strings.HasPrefix(strings.TrimLeft(flags, "eAax"), "o"):
