@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/log"
 
+	"github.com/orlop/orlop/internal/pages"
 	"github.com/orlop/orlop/internal/trust"
 	"github.com/orlop/orlop/internal/version"
 	"github.com/orlop/orlop/plugins"
@@ -85,6 +86,9 @@ func live(plan *plugins.Plan, daemon *builtin.Daemon) error {
 		return err
 	}
 	daemon.Started(sys)
+	if err := pages.Forget(); err != nil {
+		log.L.WithError(err).Debug("the pages of the start stay mapped")
+	}
 	log.L.Infof("orlopd %s is ready after %d ms", version.Release, time.Since(began).Milliseconds())
 	for sig := range signals {
 		if sig != syscall.SIGHUP {

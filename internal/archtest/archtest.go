@@ -103,6 +103,9 @@ var rooms = []room{
 			"github.com/containerd/cgroups/v3/cgroup1/stats", "github.com/containerd/cgroups/v3/cgroup2/stats", "tags.cncf.io/container-device-interface"})},
 	// A driver of volumes knows its port, and reads sizes as people write them.
 	{dir: "services/volume/local", ours: []string{"core", "services/volume", "internal"}, theirs: slices.Concat(vocab, logs, system, []string{"github.com/docker/go-units"})},
+	// BuildKit is a library that wants stores in containerd's form; its daemon's code isn't used.
+	{dir: "services/build", ours: join(ports, "core", "services", "internal"), theirs: slices.Concat(vocab, logs, system, []string{"github.com/moby/buildkit",
+		"github.com/containerd/containerd/v2/core", "github.com/containerd/containerd/v2/pkg", "google.golang.org/grpc", "google.golang.org/protobuf", "golang.org/x/sync", "golang.org/x/net"})},
 	// The types of the API are Docker's own module of types, without its daemon or client.
 	{dir: "services/docker", ours: []string{"core", "services", "internal"}, theirs: slices.Concat(vocab, logs, dockerAPI)},
 	{dir: "services/cri", ours: []string{"core", "services", "internal"}, theirs: join(slices.Concat(vocab, wire), "k8s.io/cri-api")},

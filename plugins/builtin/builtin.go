@@ -27,6 +27,7 @@ func Register(r *plugins.Registry, d *Daemon) {
 	services(r)
 	volumes(r)
 	containerEngine(r)
+	builder(r)
 	networkAPI(r)
 	introspection(r, d)
 	activation(r)
@@ -36,5 +37,6 @@ func Register(r *plugins.Registry, d *Daemon) {
 	doorTTRPC(r, d)
 	doorDocker(r, d)
 	doorRegistry(r)
+	doorBuildKit(r)
 	settings(r)
 }

@@ -74,7 +74,7 @@ func (c *dockerConfig) Validate() error {
 func doorDocker(r *plugins.Registry, d *Daemon) {
 	plugins.Provide(r, kinds.Door, "docker", func(s *plugins.Scope) plugins.Build[kinds.Server] {
 		cfg := plugins.Config(s, dockerConfig{})
-		e := plugins.One(s, kinds.Engine)
+		e, builds := plugins.One(s, kinds.Engine), plugins.Optional(s, kinds.Builder)
 		sock := grpc.Socket{Path: cfg.Address, UID: cfg.UID, GID: cfg.GID}
 		if sock.Path == "" {
 			sock.Path = filepath.Join(s.Settings().State, "docker.sock")
@@ -82,18 +82,19 @@ func doorDocker(r *plugins.Registry, d *Daemon) {
 		s.Export("address", sock.Path)
 		info := docker.Info{Version: version.Release, Revision: version.Revision(), Root: s.Settings().Root, Address: d.grpcAddress(s)}
 		return func(context.Context) (kinds.Server, error) {
+			builder, _ := builds()
 			l, err := sock.Listen()
 			if err != nil {
 				return nil, err
 			}
 			if cfg.TCP.Listen == "" {
-				return docker.Serve(sock.Path, e(), info, l), nil
+				return docker.Serve(sock.Path, e(), builder, info, l), nil
 			}
 			remote, err := cfg.TCP.tls().Open()
 			if err != nil {
 				return nil, errors.Join(err, l.Close())
 			}
-			return docker.Serve(sock.Path, e(), info, l, remote), nil
+			return docker.Serve(sock.Path, e(), builder, info, l, remote), nil
 		}
 	})
 }

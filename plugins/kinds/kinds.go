@@ -10,6 +10,7 @@ import (
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/services/activate"
 	"github.com/orlop/orlop/services/archive"
+	"github.com/orlop/orlop/services/build"
 	"github.com/orlop/orlop/services/collect"
 	"github.com/orlop/orlop/services/engine"
 	"github.com/orlop/orlop/services/events"
@@ -49,6 +50,7 @@ var (
 	Runtime           = plugins.NewKind[*manager.Manager]("io.containerd.runtime.v2", plugins.Describe("runs containers in shims"))
 	SandboxController = plugins.NewKind[sandbox.Controller]("io.containerd.sandbox.controller.v1", plugins.Describe("makes sandboxes real"), plugins.Prefer("shim"))
 	Network           = plugins.NewKind[network.Driver]("io.orlop.network.v1", plugins.Describe("connects containers"), plugins.Prefer("bridge"))
+	Builder           = plugins.NewKind[*build.Builder]("io.orlop.builder.v1", plugins.Describe("builds images"))
 	Networks          = plugins.NewKind[*networks.Service]("io.orlop.networks.v1", plugins.Describe("keeps networks and connects containers to them"))
 	Volumes           = plugins.NewKind[*volume.Service]("io.orlop.volume.v1", plugins.Describe("keeps folders that outlive containers"))
 	Engine            = plugins.NewKind[*engine.Engine]("io.orlop.engine.v1", plugins.Describe("makes and runs containers for the Docker API"))

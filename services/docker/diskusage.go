@@ -1,6 +1,7 @@
 package docker
 
 import (
+	apibuild "github.com/moby/moby/api/types/build"
 	"net/http"
 
 	api "github.com/moby/moby/api/types/container"
@@ -13,11 +14,12 @@ import (
 
 // legacyUsage is disk usage before [newDiskUsage].
 type legacyUsage struct {
-	LayersSize int64
-	Images     []image.Summary
-	Containers []api.Summary
-	Volumes    []volume.Volume
-	BuildCache []struct{}
+	LayersSize  int64
+	BuilderSize int64
+	Images      []image.Summary
+	Containers  []api.Summary
+	Volumes     []volume.Volume
+	BuildCache  []apibuild.CacheRecord
 }
 
 // diskUsage tells what images and containers take. Layers that several images share
@@ -32,12 +34,17 @@ func diskUsage(s *Server, c *call) error {
 	if err != nil {
 		return err
 	}
-	out := legacyUsage{Images: []image.Summary{}, Containers: []api.Summary{}, BuildCache: []struct{}{}}
+	out := legacyUsage{Images: []image.Summary{}, Containers: []api.Summary{}, BuildCache: []apibuild.CacheRecord{}}
 	vol, err := s.volumeUsage(c)
 	if err != nil {
 		return err
 	}
 	out.Volumes = vol.Items
+	cache, err := s.buildUsage(c)
+	if err != nil {
+		return err
+	}
+	out.BuildCache, out.BuilderSize = cache.Items, cache.TotalSize
 	users := s.engine.ImageUsers()
 	img := image.DiskUsage{TotalCount: int64(len(images))}
 	for _, d := range images {
@@ -66,7 +73,7 @@ func diskUsage(s *Server, c *call) error {
 	if c.flag("verbose") {
 		img.Items, con.Items = out.Images, out.Containers
 	} else {
-		vol.Items = nil
+		vol.Items, cache.Items = nil, nil
 	}
-	return c.send(http.StatusOK, system.DiskUsage{ImageUsage: &img, ContainerUsage: &con, VolumeUsage: &vol})
+	return c.send(http.StatusOK, system.DiskUsage{ImageUsage: &img, ContainerUsage: &con, VolumeUsage: &vol, BuildCacheUsage: &cache})
 }

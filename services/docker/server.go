@@ -28,6 +28,7 @@ import (
 
 	"github.com/containerd/log"
 
+	"github.com/orlop/orlop/services/build"
 	"github.com/orlop/orlop/services/engine"
 )
 
@@ -52,14 +53,17 @@ type Info struct {
 type Server struct {
 	path   string
 	engine *engine.Engine
-	info   Info
-	http   *http.Server
-	stop   context.CancelFunc
+	// builder is nil where no images are built.
+	builder *build.Builder
+	builds  builds
+	info    Info
+	http    *http.Server
+	stop    context.CancelFunc
 }
 
-// Serve serves on listeners; the path is the first one's, for showing.
-func Serve(path string, e *engine.Engine, info Info, listeners ...net.Listener) *Server {
-	s := &Server{path: path, engine: e, info: info}
+// Serve serves on listeners; the builder may be nil. The path is the first one's, for showing.
+func Serve(path string, e *engine.Engine, b *build.Builder, info Info, listeners ...net.Listener) *Server {
+	s := &Server{path: path, engine: e, builder: b, info: info}
 	base, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.http = &http.Server{

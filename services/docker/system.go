@@ -20,7 +20,7 @@ import (
 // routes is the API, a line each.
 func routes() []route {
 	var all []route
-	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, volumeRoutes, archiveRoutes, commitRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes, registryRoutes, attachRoutes} {
+	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, volumeRoutes, archiveRoutes, commitRoutes, buildRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes, registryRoutes, attachRoutes} {
 		all = append(all, part...)
 	}
 	return all
@@ -39,8 +39,6 @@ var systemRoutes = []route{
 // absentRoutes are what is known and not there.
 var absentRoutes = []route{
 	{method: "GET", path: "/images/search", handle: absent("searching registries")},
-	{method: "POST", path: "/build", handle: absent("building images")}, {method: "POST", path: "/build/prune", handle: absent("building images")},
-	{method: "POST", path: "/session", handle: absent("building images")}, {method: "POST", path: "/grpc", handle: absent("building images")},
 	{method: "GET", path: "/plugins/privileges", handle: absent("plugins")},
 }
 

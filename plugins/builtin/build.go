@@ -1,0 +1,138 @@
+package builtin
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/containerd/log"
+
+	"github.com/orlop/orlop/plugins"
+	"github.com/orlop/orlop/plugins/kinds"
+	"github.com/orlop/orlop/services/build"
+	"github.com/orlop/orlop/services/collect"
+)
+
+// buildConfig is how images are built.
+type buildConfig struct {
+	// Snapshotter is what trees of builds are kept by; empty is that of containers.
+	Snapshotter string `toml:"snapshotter"`
+	// Runtime is the program, with runc's command line, that runs steps. Empty is
+	// orlop-runtime, beside the daemon or in PATH.
+	Runtime string `toml:"runtime"`
+	// Cache bounds what is kept for later builds, in bytes; 0 is 20 GiB.
+	Cache int64 `toml:"cache"`
+	// Parallel bounds steps that run at once; 0 is no bound.
+	Parallel int64 `toml:"parallel"`
+	// AllowInsecure lets builds ask for all privileges (RUN --security=insecure).
+	AllowInsecure bool `toml:"allow_insecure"`
+	// AllowHost lets builds ask for the host's network (RUN --network=host).
+	AllowHost bool `toml:"allow_host"`
+}
+
+// Validate checks the bounds.
+func (c *buildConfig) Validate() error {
+	if c.Cache < 0 || c.Parallel < 0 {
+		return fmt.Errorf("cache is %d, parallel is %d: neither can be negative", c.Cache, c.Parallel)
+	}
+	return nil
+}
+
+// runtime finds the program that runs steps.
+func (c *buildConfig) runtime() string {
+	if c.Runtime != "" {
+		return c.Runtime
+	}
+	const name = "orlop-runtime"
+	if own, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(own), name); isFile(beside) {
+			return beside
+		}
+	}
+	return name
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func builder(r *plugins.Registry) {
+	plugins.Provide(r, kinds.Builder, "buildkit", func(s *plugins.Scope) plugins.Build[*build.Builder] {
+		cfg := plugins.Config(s, buildConfig{AllowHost: true})
+		db, differ, drivers := plugins.One(s, kinds.Metadata), plugins.One(s, kinds.Differ), plugins.All(s, kinds.Snapshotter)
+		nets := plugins.Optional(s, kinds.Networks)
+		chosen := s.Settings().Defaults[kinds.Snapshotter.Name()]
+		root, state := s.Root(), s.State()
+		return func(ctx context.Context) (*build.Builder, error) {
+			connect, _ := nets()
+			name := cfg.Snapshotter
+			if name == "" {
+				name = clientsDefault(db(), chosen, drivers())(ctx)
+			}
+			return build.New(build.Config{Root: root, State: state, Snapshotter: name, Runtime: cfg.runtime(), Cache: cfg.Cache, Parallel: cfg.Parallel,
+				Insecure: cfg.AllowInsecure, Host: cfg.AllowHost},
+				build.Parts{Content: db().Content(), Images: db().Images(), Leases: db().Leases(), Applier: differ(), Comparer: differ(), Snapshots: db().Snapshotter,
+					Networks: connect, Collect: func(ctx context.Context) error { _, err := collect.Now(ctx, db(), false); return err }})
+		}
+	})
+}
+
+// buildKitDoor serves BuildKit's own API on a socket.
+type buildKitDoor struct {
+	path string
+	l    net.Listener
+	stop context.CancelFunc
+	work sync.WaitGroup
+}
+
+// Address is the socket's path.
+func (d *buildKitDoor) Address() string { return d.path }
+
+// Close ends the connections.
+func (d *buildKitDoor) Close() error {
+	d.stop()
+	err := d.l.Close()
+	d.work.Wait()
+	return err
+}
+
+func (d *buildKitDoor) serve(ctx context.Context, b *build.Builder) {
+	for {
+		conn, err := d.l.Accept()
+		if err != nil {
+			return
+		}
+		d.work.Go(func() {
+			if err := b.Serve(ctx, conn); err != nil {
+				log.G(ctx).WithError(err).Warn("a client of BuildKit's API")
+			}
+		})
+	}
+}
+
+func doorBuildKit(r *plugins.Registry) {
+	plugins.Provide(r, kinds.Door, "buildkit", func(s *plugins.Scope) plugins.Build[kinds.Server] {
+		cfg := plugins.Config(s, doorConfig{})
+		b := plugins.One(s, kinds.Builder)
+		sock := cfg.socket()
+		if sock.Path == "" {
+			sock.Path = filepath.Join(s.Settings().State, "buildkitd.sock")
+		}
+		s.Export("address", sock.Path)
+		return func(context.Context) (kinds.Server, error) {
+			l, err := sock.Listen()
+			if err != nil {
+				return nil, err
+			}
+			d := &buildKitDoor{path: sock.Path, l: l}
+			ctx, stop := context.WithCancel(context.Background())
+			d.stop = stop
+			d.work.Go(func() { d.serve(ctx, b()) })
+			return d, nil
+		}
+	})
+}

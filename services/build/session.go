@@ -1,0 +1,91 @@
+package build
+
+import (
+	"context"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/auth"
+	"github.com/moby/buildkit/session/upload/uploadprovider"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// errNoAuthority makes the solver fetch tokens itself.
+var errNoAuthority = status.Error(codes.Unimplemented, "no token authority")
+
+// offer is a session of the daemon's own, for clients without one: it carries the
+// context that came in the request's body, and credentials.
+type offer struct {
+	session *session.Session
+	url     string // where the context is, for the solver
+	done    chan error
+}
+
+// offered opens one. Close it when the build has ended.
+func (o *opened) offered(ctx context.Context, body io.ReadCloser, auths map[string]Auth) (*offer, error) {
+	s, err := session.NewSession(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	out := &offer{session: s, done: make(chan error, 1)}
+	uploads := uploadprovider.New()
+	if body != nil {
+		out.url = uploads.Add(body)
+	}
+	s.Allow(uploads)
+	s.Allow(credentials(auths))
+	dial := func(ctx context.Context, _ string, meta map[string][]string) (net.Conn, error) {
+		near, far := net.Pipe()
+		go o.sessions.HandleConn(ctx, far, meta)
+		return near, nil
+	}
+	go func() { out.done <- s.Run(ctx, dial) }()
+	return out, nil
+}
+
+func (f *offer) close() {
+	f.session.Close()
+	<-f.done
+}
+
+// credentials answer the solver's questions for them.
+type credentials map[string]Auth
+
+// Register implements the attachable.
+func (c credentials) Register(s *grpc.Server) { auth.RegisterAuthServer(s, c) }
+
+// hub are the names of Docker's own registry.
+var hub = []string{"https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io"}
+
+// Credentials returns those of a host; empty where there are none.
+func (c credentials) Credentials(_ context.Context, r *auth.CredentialsRequest) (*auth.CredentialsResponse, error) {
+	hosts := []string{r.Host, "https://" + r.Host, "http://" + r.Host, "https://" + r.Host + "/v1/"}
+	if r.Host == "docker.io" || strings.HasSuffix(r.Host, ".docker.io") {
+		hosts = append(hosts, hub...)
+	}
+	for _, h := range hosts {
+		if a, ok := c[h]; ok {
+			return &auth.CredentialsResponse{Username: a.User, Secret: a.Secret}, nil
+		}
+	}
+	return &auth.CredentialsResponse{}, nil
+}
+
+// FetchToken leaves tokens to the solver.
+func (c credentials) FetchToken(context.Context, *auth.FetchTokenRequest) (*auth.FetchTokenResponse, error) {
+	return nil, errNoAuthority
+}
+
+// GetTokenAuthority leaves tokens to the solver.
+func (c credentials) GetTokenAuthority(context.Context, *auth.GetTokenAuthorityRequest) (*auth.GetTokenAuthorityResponse, error) {
+	return nil, errNoAuthority
+}
+
+// VerifyTokenAuthority leaves tokens to the solver.
+func (c credentials) VerifyTokenAuthority(context.Context, *auth.VerifyTokenAuthorityRequest) (*auth.VerifyTokenAuthorityResponse, error) {
+	return nil, errNoAuthority
+}
