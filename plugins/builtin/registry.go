@@ -9,6 +9,7 @@ import (
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/plugins/kinds"
 	"github.com/orlop/orlop/services/registry"
+	"github.com/orlop/orlop/services/registry/access"
 )
 
 // registryConfig is how the OCI registry is served.
@@ -35,10 +36,14 @@ type registryConfig struct {
 	MaxManifestSize int64 `toml:"max_manifest_size"`
 	// MaxBlobSize bounds blobs, in bytes; 0 is no bound.
 	MaxBlobSize int64 `toml:"max_blob_size"`
+	// Auth says who somebody is. Without any of it, everybody may do everything.
+	Auth registryAuth `toml:"auth"`
+	// Rights say who may do what. Without any, everybody with a name may do all.
+	Rights []access.Right `toml:"rights"`
 }
 
 func (c *registryConfig) socket() registry.Socket {
-	return registry.Socket{Listen: c.Listen, Cert: c.Cert, Key: c.Key, Insecure: c.Insecure}
+	return registry.Socket{Listen: c.Listen, Cert: c.Cert, Key: c.Key, ClientCA: c.Auth.ClientCA, Insecure: c.Insecure}
 }
 
 func (c *registryConfig) behaviour() (registry.Config, error) {
@@ -54,6 +59,9 @@ func (c *registryConfig) Validate() error {
 	if _, err := c.behaviour(); err != nil {
 		return err
 	}
+	if _, err := c.Auth.config(c.Rights, ""); err != nil {
+		return err
+	}
 	if c.Listen == "" {
 		return nil
 	}
@@ -62,8 +70,9 @@ func (c *registryConfig) Validate() error {
 
 func doorRegistry(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Door, "registry", func(s *plugins.Scope) plugins.Build[kinds.Server] {
-		cfg := plugins.Config(s, registryConfig{Grace: registry.DefaultGrace.String(), MaxManifestSize: registry.DefaultManifest, Shared: true})
-		db := plugins.One(s, kinds.Metadata)
+		cfg := plugins.Config(s, registryConfig{Grace: registry.DefaultGrace.String(), MaxManifestSize: registry.DefaultManifest, Shared: true,
+			Auth: registryAuth{Challenge: challengeToken, TokenLife: access.DefaultTokenLife.String()}})
+		db, root := plugins.One(s, kinds.Metadata), s.Root()
 		if cfg.Listen == "" {
 			s.Off("listen is not set")
 		}
@@ -72,11 +81,15 @@ func doorRegistry(r *plugins.Registry) {
 			if err != nil {
 				return nil, err
 			}
-			reg, err := registry.New(how, registry.Parts{Blobs: db().Content(), Catalog: db().Registry(), Leases: db().Leases(), Namespace: metadata.RegistryNamespace}, nil)
+			guard, err := cfg.guard(root)
 			if err != nil {
 				return nil, err
 			}
-			return registry.Serve(cfg.socket(), reg.Handler(), reg)
+			reg, err := registry.New(how, registry.Parts{Blobs: db().Content(), Catalog: db().Registry(), Leases: db().Leases(), Namespace: metadata.RegistryNamespace}, guard.authorizer())
+			if err != nil {
+				return nil, err
+			}
+			return registry.Serve(cfg.socket(), guard.mux(reg.Handler()), reg)
 		}
 	})
 }

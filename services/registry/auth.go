@@ -18,7 +18,7 @@ const (
 type Access struct {
 	Repository string
 	Action     Action
-	// Catalog asks to see the names of repositories.
+	// Catalog asks to list repositories; with a repository, to see the name of that one.
 	Catalog bool
 }
 

@@ -49,6 +49,19 @@ func fail(status int, code, format string, args ...any) *Error {
 	return &Error{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
+// Unauthorized refuses somebody who may get further with other credentials, which a
+// WWW-Authenticate header asks for.
+func Unauthorized(challenge, message string) *Error {
+	e := fail(http.StatusUnauthorized, codeUnauthorized, "%s", message)
+	e.Header = http.Header{"Www-Authenticate": {challenge}}
+	return e
+}
+
+// Denied refuses somebody who is known.
+func Denied(format string, args ...any) *Error {
+	return fail(http.StatusForbidden, codeDenied, format, args...)
+}
+
 // explain gives an error of the stores the form of the API; code is for what isn't
 // there.
 func explain(err error, code string) *Error {

@@ -65,7 +65,7 @@ func (r *Registry) visible(q *request, who Identity, p registry.Page) (names []s
 			return nil, false, err
 		}
 		for _, name := range batch {
-			if !who.May(Access{Repository: name, Action: Pull}) {
+			if !who.May(Access{Repository: name, Catalog: true}) {
 				continue
 			}
 			if len(names) == p.N {

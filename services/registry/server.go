@@ -3,11 +3,13 @@ package registry
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/containerd/log"
@@ -27,6 +29,9 @@ type Socket struct {
 	Listen string
 	// Cert and Key are the files of the server's certificate; empty is plain HTTP.
 	Cert, Key string
+	// ClientCA is a file of authorities whose client certificates are taken; empty is
+	// none. Clients need not show one.
+	ClientCA string
 	// Insecure allows plain HTTP beyond this machine.
 	Insecure bool
 }
@@ -39,6 +44,9 @@ func (s Socket) Validate() error {
 	}
 	if (s.Cert == "") != (s.Key == "") {
 		return errors.New("cert: a certificate needs its key, and a key its certificate")
+	}
+	if s.ClientCA != "" && s.Cert == "" {
+		return errors.New("client_ca: client certificates need TLS: name cert and key")
 	}
 	if s.Cert == "" && !s.Insecure && !loopback(host) {
 		return fmt.Errorf("listen: %q is reachable from other machines: name cert and key, or set insecure = true", s.Listen)
@@ -69,11 +77,9 @@ func Serve(s Socket, h http.Handler, parts ...interface{ Close() error }) (*Serv
 	}
 	srv := &Server{address: l.Addr().String(), parts: parts, http: &http.Server{Handler: h, ReadHeaderTimeout: headerWait, IdleTimeout: idleWait, MaxHeaderBytes: maxHeader}}
 	if s.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(s.Cert, s.Key)
-		if err != nil {
+		if srv.http.TLSConfig, err = s.tls(); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
-		srv.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
 	}
 	go func() {
 		err := srv.run(l)
@@ -82,6 +88,27 @@ func Serve(s Socket, h http.Handler, parts ...interface{ Close() error }) (*Serv
 		}
 	}()
 	return srv, nil
+}
+
+// tls reads the certificates.
+func (s Socket) tls() (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(s.Cert, s.Key)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	if s.ClientCA == "" {
+		return cfg, nil
+	}
+	pem, err := os.ReadFile(s.ClientCA)
+	if err != nil {
+		return nil, err
+	}
+	cfg.ClientCAs, cfg.ClientAuth = x509.NewCertPool(), tls.VerifyClientCertIfGiven
+	if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("client_ca: %s holds no PEM certificate", s.ClientCA)
+	}
+	return cfg, nil
 }
 
 func (s *Server) run(l net.Listener) error {

@@ -1,0 +1,143 @@
+package script
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/orlop/orlop/test/e2e"
+	"github.com/orlop/orlop/test/testimage"
+)
+
+// registryRig gives each script daemons with registries, and unmodified clients.
+type registryRig struct{ *rig }
+
+// TestRegistry drives the registry by docker, crane, skopeo and oras.
+func TestRegistry(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts file systems")
+	}
+	dir, err := os.MkdirTemp("", "orlop-script-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := registryRig{&rig{t: t, dir: dir}}
+	t.Cleanup(r.close)
+	r.must("go", "build", "-o", r.path("bin")+"/", "../../cmd/orlop", "../../cmd/orlopctl", "../../cmd/orlopd", "../../cmd/containerd-shim-orlop-v1")
+	for _, tool := range []string{"crane", "oras"} {
+		if err := os.Symlink(e2e.Tool(t, tool), r.path("bin", tool)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := testimage.Write(r.path("layout")); err != nil {
+		t.Fatal(err)
+	}
+	r.must("tar", "cf", r.path("image.tar"), "-C", r.path("layout"), ".")
+	t.Run("scripts", func(t *testing.T) {
+		testscript.Run(t, testscript.Params{
+			Dir:   "registry",
+			Setup: r.setup,
+			Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "eventually": eventually, "user": user,
+				"registry": r.registry},
+			RequireExplicitExec: true,
+		})
+	})
+}
+
+func (r registryRig) setup(e *testscript.Env) error {
+	dir, err := os.MkdirTemp(r.dir, "d")
+	if err != nil {
+		return err
+	}
+	e.Setenv("PATH", r.path("bin")+":"+os.Getenv("PATH"))
+	e.Setenv("HOME", e.WorkDir)
+	e.Setenv("DIR", dir)
+	e.Setenv("LAYOUT", r.path("layout"))
+	e.Setenv("ARCHIVE", r.path("image.tar"))
+	e.Setenv("DOCKER_CONFIG", e.WorkDir)
+	e.Setenv("REGISTRY_AUTH_FILE", filepath.Join(e.WorkDir, "config.json"))
+	return nil
+}
+
+// registry is the command "registry start|stop|kill [NAME]": a daemon with a registry
+// whose config is NAME.toml, in which @LISTEN@ and @WORK@ stand for an address of its
+// own and the script's folder. $NAME is the address afterwards. The first is REGISTRY,
+// and DOCKER_HOST is its daemon.
+func (r registryRig) registry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: registry start|stop|kill [NAME]")
+	}
+	name := "registry"
+	if len(args) > 1 {
+		name = args[1]
+	}
+	dir := filepath.Join(ts.Getenv("DIR"), name)
+	switch args[0] {
+	case "kill":
+		ts.Check(signalDaemon(dir, syscall.SIGKILL))
+	case "stop":
+		ts.Check(signalDaemon(dir, syscall.SIGTERM))
+	case "start":
+		ts.Check(os.MkdirAll(dir, 0o700))
+		address := ts.Getenv(strings.ToUpper(name))
+		if address == "" {
+			var err error
+			address, err = openAddress()
+			ts.Check(err)
+			ts.Defer(func() { signalDaemon(dir, syscall.SIGTERM) })
+		}
+		text := strings.NewReplacer("@LISTEN@", address, "@WORK@", ts.Getenv("WORK"), "@DIR@", dir).Replace(ts.ReadFile(name + ".toml"))
+		ts.Check(os.WriteFile(filepath.Join(dir, "config.toml"), []byte(text), 0o600))
+		if err := startDaemon(r.path("bin"), dir); err != nil {
+			ts.Fatalf("%v", err)
+		}
+		ts.Check(answers(address, dir))
+		ts.Setenv(strings.ToUpper(name), address)
+		if name == "registry" {
+			ts.Setenv("DOCKER_HOST", "unix://"+filepath.Join(dir, "state", "docker.sock"))
+		}
+	}
+}
+
+func openAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// answers waits until a registry listens, whose daemon is in dir.
+func answers(address, dir string) error {
+	for range 400 {
+		if c, err := net.Dial("tcp", address); err == nil {
+			return c.Close()
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	text, _ := os.ReadFile(filepath.Join(dir, "log"))
+	return fmt.Errorf("the registry does not come up: %s", text)
+}
+
+// user is the command "user FILE NAME PASSWORD": it adds a line to an htpasswd file.
+func user(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: user FILE NAME PASSWORD")
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(args[2]), bcrypt.MinCost)
+	ts.Check(err)
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	_, err = fmt.Fprintf(f, "%s:%s\n", args[1], hash)
+	ts.Check(errors.Join(err, f.Close()))
+}
+
