@@ -422,9 +422,16 @@ func (g *Group) Delete() error {
 	}
 	// Parents that were made for this group go with it unless others moved in.
 	for _, dir := range slices.Backward(g.Made) {
-		unix.Rmdir(dir)
+		if !g.owns(dir) {
+			unix.Rmdir(dir)
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// owns reports whether a directory is the group itself.
+func (g *Group) owns(dir string) bool {
+	return dir == g.V2 || slices.ContainsFunc(g.V1, func(v Hierarchy) bool { return v.Dir == dir })
 }
 
 // exists reports whether a directory of the group is there still. systemd removes

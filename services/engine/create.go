@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -57,11 +58,6 @@ func (e *Engine) Create(ctx context.Context, o Creation) (id string, warn []stri
 	if err != nil {
 		return "", nil, err
 	}
-	ctx, end, err := lease.Hold(ctx, e.Leases, "create", makingLife)
-	if err != nil {
-		return "", nil, err
-	}
-	defer end(false)
 	d, err := e.Details(ctx, img, o.Platform)
 	if err != nil {
 		return "", nil, err
@@ -284,28 +280,32 @@ func (e *Engine) make(ctx context.Context, c *Container, d *Details) error {
 
 func (e *Engine) store(ctx context.Context, c *Container, d *Details) error {
 	name := e.Snapshotter(ctx)
-	if err := e.Unpack.Image(ctx, []unpack.Target{{Platform: d.Config.Platform, Snapshotter: name}}, d.Manifest, nil); err != nil {
-		return err
-	}
 	s, err := e.Snapshots(name)
 	if err != nil {
 		return err
 	}
-	var labels map[string]string
-	if c.rec.HostConfig.AutoRemove {
-		labels = map[string]string{label.SnapshotVolatile: "true"}
+	if err := os.MkdirAll(e.folder(c.ID), 0o700); err != nil {
+		return err
+	}
+	c.stored.Snapshotter, c.stored.SnapshotKey = name, c.ID
+	if err := e.storeShort(ctx, c, d, s); !errors.Is(err, errRefused) {
+		return err
+	}
+	ctx, end, err := lease.Hold(ctx, e.Leases, "create", makingLife)
+	if err != nil {
+		return err
+	}
+	defer end(false)
+	if err := e.Unpack.Image(ctx, []unpack.Target{{Platform: d.Config.Platform, Snapshotter: name}}, d.Manifest, nil); err != nil {
+		return err
 	}
 	parent := ""
 	if n := len(d.Chains); n > 0 {
 		parent = d.Chains[n-1]
 	}
-	if err := os.MkdirAll(e.folder(c.ID), 0o700); err != nil {
+	if _, err := s.Prepare(ctx, c.ID, parent, c.snapshotLabels()); err != nil {
 		return err
 	}
-	if _, err := s.Prepare(ctx, c.ID, parent, labels); err != nil {
-		return err
-	}
-	c.stored.Snapshotter, c.stored.SnapshotKey = name, c.ID
 	if err = e.settle(ctx, c); err == nil {
 		err = e.enroll(ctx, c, d)
 	}
@@ -316,6 +316,14 @@ func (e *Engine) store(ctx context.Context, c *Container, d *Details) error {
 		}
 	}
 	return err
+}
+
+// snapshotLabels steer the snapshotter.
+func (c *Container) snapshotLabels() map[string]string {
+	if !c.rec.HostConfig.AutoRemove {
+		return nil
+	}
+	return map[string]string{label.SnapshotVolatile: "true"}
 }
 
 // enroll makes the container's record: from then on it is there.

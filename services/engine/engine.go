@@ -84,10 +84,11 @@ type Engine struct {
 	Parts
 	at Where
 
-	life   context.Context // ends with the engine; has the namespace
-	stop   context.CancelFunc
-	work   sync.WaitGroup
-	events *journal
+	life     context.Context // ends with the engine; has the namespace
+	stop     context.CancelFunc
+	work     sync.WaitGroup
+	events   *journal
+	accounts keptAccounts
 
 	mu     sync.Mutex // guards what follows
 	byID   map[string]*Container

@@ -49,9 +49,10 @@ func (e *Engine) finish(ctx context.Context, c *Container, exit int, at time.Tim
 	s.Restarting = r.next(c.rec.HostConfig.RestartPolicy, exit, at.Sub(began))
 	s.Health = lastHealth(s.Health)
 	again, pause, keep := s.Restarting, r.Pause, c.keep
+	gone := c.rec.HostConfig.AutoRemove && !keep && !again
 	c.mu.Unlock()
-	if err := e.save(ctx, c); err != nil {
-		log.G(ctx).WithError(err).Error("the end of a container could not be recorded")
+	if !gone { // what removes itself needs no last state: after a crash it still has run, and is removed
+		e.saveEnd(ctx, c)
 	}
 	if _, err := e.Tasks.Delete(ctx, c.ID); err != nil && !errdefs.IsNotFound(err) {
 		log.G(ctx).WithError(err).Warnf("task of container %s", c.ID)
@@ -71,10 +72,18 @@ func (e *Engine) finish(ctx context.Context, c *Container, exit int, at time.Tim
 		e.retry(c, pause)
 		return
 	}
-	if _, host := c.config(); host.AutoRemove && !keep {
-		if err := e.remove(ctx, c); err != nil {
-			log.G(ctx).WithError(err).Warnf("container %s", c.ID)
-		}
+	if !gone {
+		return
+	}
+	if err := e.remove(ctx, c); err != nil {
+		log.G(ctx).WithError(err).Warnf("container %s", c.ID)
+		e.saveEnd(ctx, c)
+	}
+}
+
+func (e *Engine) saveEnd(ctx context.Context, c *Container) {
+	if err := e.save(ctx, c); err != nil {
+		log.G(ctx).WithError(err).Error("the end of a container could not be recorded")
 	}
 }
 
@@ -84,8 +93,13 @@ func (e *Engine) find(ctx context.Context, c *Container) {
 	defer c.op.Unlock()
 	t, err := e.Tasks.Get(ctx, c.ID)
 	if errdefs.IsNotFound(err) {
-		if c.rec.State.Running {
+		switch {
+		case c.rec.State.Running:
 			e.finish(ctx, c, codeUnknown, now())
+		case e.cutOff(ctx, c):
+			if err := e.remove(ctx, c); err != nil {
+				log.G(ctx).WithError(err).Warnf("container %s", c.ID)
+			}
 		}
 		return
 	}

@@ -89,16 +89,26 @@ func (e *Engine) remove(ctx context.Context, c *Container) error {
 }
 
 func (e *Engine) erase(ctx context.Context, c *Container) error {
+	s, err := e.Snapshots(c.stored.Snapshotter)
+	if _, h := c.config(); err == nil && h.AutoRemove {
+		if err := e.eraseBoth(ctx, c, s); err != nil {
+			return err
+		}
+		return e.eraseFiles(ctx, c)
+	}
 	if err := e.Containers.Delete(ctx, c.ID); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
-	s, err := e.Snapshots(c.stored.Snapshotter)
 	if err == nil {
 		err = s.Remove(ctx, c.stored.SnapshotKey)
 	}
 	if err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
+	return e.eraseFiles(ctx, c)
+}
+
+func (e *Engine) eraseFiles(ctx context.Context, c *Container) error {
 	if err := e.dropViews(ctx, e.view(c)); err != nil {
 		return err
 	}

@@ -20,7 +20,6 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/orlop/orlop/core/mount"
-	"github.com/orlop/orlop/internal/mounts"
 	"github.com/orlop/orlop/services/spec"
 )
 
@@ -254,7 +253,7 @@ func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (
 		o.Env = append([]string{"HOSTNAME=" + o.Hostname}, o.Env...)
 	}
 	var made *specs.Spec
-	err = withAccounts(ctx, rootfs, o, func(accounts fs.FS) error {
+	err = e.withAccounts(ctx, c, rootfs, o, func(accounts fs.FS) error {
 		o.Rootfs = accounts
 		made, err = spec.Generate(o)
 		return err
@@ -272,22 +271,6 @@ func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (
 	}
 	made.Process.User.Umask = host.Umask
 	return made, nil
-}
-
-// withAccounts calls fn with the tree in which names of users are looked up, nil if
-// ids are given. Symbolic links can't lead out of it.
-func withAccounts(ctx context.Context, rootfs []mount.Mount, o spec.Options, fn func(fs.FS) error) error {
-	if !spec.NeedsAccounts(o.User, o.ExtraGroups) {
-		return fn(nil)
-	}
-	return mounts.WithTempReadOnly(ctx, rootfs, func(dir string) error {
-		root, err := os.OpenRoot(dir)
-		if err != nil {
-			return err
-		}
-		defer root.Close()
-		return fn(root.FS())
-	})
 }
 
 // join chooses the namespaces of other containers and networks.
