@@ -67,10 +67,17 @@ func FollowSize(ctx context.Context, s *session.Session, resize func(ctx context
 // unforwarded are signals that concern this program alone.
 var unforwarded = map[syscall.Signal]bool{unix.SIGCHLD: true, unix.SIGPIPE: true, unix.SIGURG: true, unix.SIGWINCH: true, unix.SIGTSTP: true, unix.SIGTTIN: true, unix.SIGTTOU: true}
 
-// ForwardSignals hands signals to the container, until stop is called.
+// caught are the signals that are caught before anything is started: they would end
+// this program. SIGPIPE is among them so that a reader that goes is an error.
+var caught = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE}
+
+// ForwardSignals hands signals to the container, until stop is called. The program
+// ends then: they stay caught, as letting go of all of them takes as long as catching
+// them, 2 ms, which is why the rarer ones are caught beside what follows.
 func ForwardSignals(ctx context.Context, kill func(ctx context.Context, signal string) error) (stop func()) {
 	in := make(chan os.Signal, 16)
-	signal.Notify(in)
+	signal.Notify(in, caught...)
+	go signal.Notify(in)
 	done := make(chan struct{})
 	go func() {
 		for {
@@ -85,5 +92,5 @@ func ForwardSignals(ctx context.Context, kill func(ctx context.Context, signal s
 			}
 		}
 	}()
-	return func() { signal.Stop(in); close(done) }
+	return func() { close(done) }
 }
