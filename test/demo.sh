@@ -1,29 +1,41 @@
 #!/usr/bin/env bash
-# The main job, on a private daemon and a registry on loopback: make an image of a
-# Debian root file system, busybox and two more layers, push it, pull it into a
-# clean store, run it, exec into it, see its logs and figures, kill the daemon
-# under it, and clean up.
+# The main job, on private daemons in a network namespace of their own: build an image
+# of a Debian root file system from a Dockerfile, push it to Orlop's registry, pull it
+# into a clean store, run it with a published port, reach it from a neighbour, look at
+# it, kill the daemon under it, and clean up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "the demo starts containers: run it as root" >&2; exit 1; }
 export PATH=$PWD/bin:$PATH
+unset DOCKER_HOST DOCKER_CONTEXT
 dir=$(mktemp -d /tmp/orlop-demo-XXXX)
-export ORLOP_ADDRESS=$dir/state/orlopd.sock
+host=${dir##*/} outside=${dir##*/}-out
+export DOCKER_CONFIG=$dir/config
+mkdir "$DOCKER_CONFIG"
 step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 show() { printf '\033[2m$ %s\033[0m\n' "$*"; "$@"; }
-daemon() { # on which store
-	orlopd --root "$dir/$1" --state "$dir/state" >>"$dir/orlopd.log" 2>&1 & daemon=$!
-	for _ in $(seq 200); do orlopctl version >/dev/null 2>&1 && return; sleep 0.05; done
-	cat "$dir/orlopd.log" >&2; exit 1
+on() { nsenter --net="/run/netns/$1" "${@:2}"; } # in a network namespace
+daemon() { # NAME [FLAGS]: starts it; its pid is in $dir/NAME.pid
+	nsenter --net="/run/netns/$host" orlopd --root "$dir/$1-root" --state "$dir/$1" "${@:2}" >>"$dir/$1.log" 2>&1 &
+	echo $! >"$dir/$1.pid"
+	export DOCKER_HOST=unix://$dir/$1/docker.sock
+	for _ in $(seq 200); do orlop version >/dev/null 2>&1 && return; sleep 0.05; done
+	cat "$dir/$1.log" >&2; exit 1
 }
-stop() { kill "$daemon" && wait "$daemon" || true; daemon=; }
+stop() { # NAME [SIGNAL]
+	[ -f "$dir/$1.pid" ] || return 0
+	local pid; pid=$(cat "$dir/$1.pid"); rm "$dir/$1.pid"
+	kill "${2:--TERM}" "$pid" && wait "$pid" 2>/dev/null || true
+}
 cleanup() {
-	if [ -n "${daemon:-}" ]; then
-		orlopctl containers rm --force web >/dev/null 2>&1 || true
-		stop
-	fi
-	[ -n "${registry:-}" ] && kill "$registry" && wait "$registry" 2>/dev/null || true
+	for name in clean first; do
+		[ -f "$dir/$name.pid" ] || continue
+		DOCKER_HOST=unix://$dir/$name/docker.sock orlop rm -f web >/dev/null 2>&1 || true
+		stop $name
+	done
 	for m in $(awk -v d="$dir/" 'index($5, d) == 1 {print $5}' /proc/self/mountinfo | sort -r); do umount -l "$m"; done
+	ip netns del "$outside" 2>/dev/null || true
+	ip netns del "$host" 2>/dev/null || true
 	rm -rf "$dir"
 }
 trap cleanup EXIT
@@ -37,47 +49,68 @@ if [ ! -s "$cache/debian.tar" ]; then
 	tar -C "$dir/debian" --numeric-owner --one-file-system -cf "$cache/debian.tar.new" . && mv "$cache/debian.tar.new" "$cache/debian.tar"
 	rm -rf "$dir/debian"
 fi
-go run ./test/mkimage -rootfs "$dir/image" <"$cache/debian.tar"
-tar -C "$dir/image" -cf "$dir/image.tar" .
+mkdir "$dir/app"
+ln "$cache/debian.tar" "$dir/app/" 2>/dev/null || cp "$cache/debian.tar" "$dir/app/"
+cp /bin/busybox "$dir/app/"
+cat >"$dir/app/Dockerfile" <<'DOCKERFILE'
+FROM scratch AS debian
+ADD debian.tar /
+FROM debian
+COPY busybox /usr/local/bin/
+RUN useradd --system web && mkdir /srv/web && echo "served by Debian $(cat /etc/debian_version)" > /srv/web/index.html
+EXPOSE 80
+HEALTHCHECK --interval=1s CMD busybox wget -qO /dev/null http://127.0.0.1/
+CMD ["busybox", "httpd", "-f", "-v", "-h", "/srv/web"]
+DOCKERFILE
 
-step "a registry on loopback, and orlopd on a clean store"
-port=$((20000 + RANDOM % 20000))
-printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:%s"}\n' "$dir/registry" $port >"$dir/registry.yml"
-docker-registry serve "$dir/registry.yml" >"$dir/registry.log" 2>&1 & registry=$!
-daemon first
-for _ in $(seq 200); do (exec 3<>/dev/tcp/127.0.0.1/$port) 2>/dev/null && break; sleep 0.05; done
-show orlopctl version
+step "a host and a neighbour, and orlopd with its registry"
+ip netns add "$host"; ip netns add "$outside"
+on "$host" ip link set lo up; on "$outside" ip link set lo up
+on "$host" ip link add eth0 type veth peer name eth0 netns "$outside"
+on "$host" ip addr add 192.0.2.1/24 dev eth0; on "$outside" ip addr add 192.0.2.2/24 dev eth0
+on "$host" ip link set eth0 up; on "$outside" ip link set eth0 up
+on "$host" sysctl -qw net.ipv4.ip_forward=1 # two daemons share this host: neither is to close it to the other
+printf 'version = 4\n[plugins."io.containerd.server.v1.registry"]\nlisten = "127.0.0.1:5000"\n' >"$dir/registry.toml"
+daemon first --config "$dir/registry.toml"
+show orlop version --format '{{.Server.Version}}, API {{.Server.APIVersion}}'
 
-name=127.0.0.1:$port/demo/debian
-image=$name:latest
-step "import the image and push it to the registry"
-show orlopctl images import --name "$name" "$dir/image.tar"
-show orlopctl images push "$image"
+image=127.0.0.1:5000/demo/web:1
+step "build"
+cat "$dir/app/Dockerfile"
+time show orlop build -t $image "$dir/app"
 
-step "pull and unpack it into a second, clean store"
-stop
-daemon second
-time show orlopctl images pull "$image"
-show orlopctl images ls
+step "push to the registry: it is the same store, so nothing is sent"
+time show orlop push $image
 
-step "run"
-time show orlopctl run --rm "$image" cat /etc/debian_version /hello
-show orlopctl run -d --id web --memory 64M --log "file://$dir/web.log" "$image" sh -c 'echo "web is up"; exec sleep 300'
+step "pull into a second, clean store"
+daemon clean
+time show orlop pull $image
+show orlop images
 
-step "exec, processes, logs and figures"
-show orlopctl tasks exec web sh -c 'echo "I am process $$ of $(hostname)"; busybox ps'
-show orlopctl tasks ps web
-show cat "$dir/web.log"
-show orlopctl tasks metrics web
+step "run, and reach it from the neighbour"
+time show orlop run --rm $image cat /etc/debian_version
+show orlop run -d --name web --memory 64M -p 8080:80 $image
+for _ in $(seq 100); do on "$outside" timeout 1 busybox wget -qO- http://192.0.2.1:8080/ >/dev/null 2>&1 && break; sleep 0.05; done
+show on "$outside" timeout 5 busybox wget -qO- http://192.0.2.1:8080/
+
+step "exec, processes, figures, logs"
+show orlop exec web sh -c 'echo "I am process $$ of $(hostname)"'
+show orlop top web
+show orlop stats --no-stream web
+show orlop logs web
+for _ in $(seq 100); do [ "$(orlop inspect -f '{{.State.Health.Status}}' web)" = healthy ] && break; sleep 0.05; done
+show orlop ps
 
 step "the daemon is killed; the container lives on and is found again"
-kill -9 "$daemon"; wait "$daemon" 2>/dev/null || true
-daemon second
-show orlopctl tasks ls
+stop clean -KILL
+show on "$outside" timeout 5 busybox wget -qO- http://192.0.2.1:8080/
+daemon clean
+show orlop ps --format '{{.Names}}: {{.Status}}, {{.Ports}}'
 
 step "clean up, and see that nothing is left"
-show orlopctl containers rm --force web
-show orlopctl images rm "$image"
-show orlopctl gc run
-show orlopctl fsck
+show orlop stop -t 1 web
+show orlop why web
+show orlop rm web
+show orlop system prune -af
+ORLOP_ADDRESS=$dir/clean/orlopd.sock show orlopctl fsck
 echo; echo "demo: all done"

@@ -83,7 +83,6 @@ type Builder struct {
 
 	mu     sync.Mutex
 	opened *opened
-	failed error
 	closed bool
 }
 

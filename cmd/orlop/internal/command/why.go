@@ -51,7 +51,7 @@ func diagnosis(c container.InspectResponse, now time.Time) (string, []string) {
 	if st.OOMKilled {
 		why = append(why, oomReason(c))
 	}
-	if h := st.Health; h != nil && h.Status == container.Unhealthy {
+	if h := st.Health; h != nil && h.Status == container.Unhealthy && h.FailingStreak > 0 {
 		why = append(why, healthReason(h))
 	}
 	if st.Paused {
