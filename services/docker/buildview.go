@@ -2,6 +2,7 @@ package docker
 
 import (
 	"fmt"
+	"net/http"
 	"regexp"
 	"strings"
 	"sync"
@@ -78,15 +79,19 @@ func (v *buildView) print(text string) error {
 	return v.out.write(progress{Stream: text})
 }
 
-// fail ends the stream with an error, which is within it always: clients of the
-// classic API read it there.
+// fail ends the stream with an error. Before anything was sent that is an answer of
+// its own: then the Dockerfile or the request was wrong.
 func (v *buildView) fail(err error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.trace || v.lines > 0 {
 		v.out.begin()
+		return v.out.fail(err)
 	}
-	return v.out.fail(err)
+	if status(err) != http.StatusInternalServerError {
+		return err
+	}
+	return badRequest("%v", err)
 }
 
 // done tells what was built.

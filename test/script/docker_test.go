@@ -55,7 +55,7 @@ func testEngine(t *testing.T, scripts string, bins ...string) {
 	}
 	r := dockerRig{&rig{t: t, dir: dir}, dir + "/" + strings.Join(bins, ":"+dir+"/")}
 	t.Cleanup(r.close)
-	r.must("go", "build", "-o", r.path("bin")+"/", "../../cmd/orlop", "../../cmd/orlop-runtime", "../../cmd/orlopctl", "../../cmd/orlopd", "../../cmd/containerd-shim-orlop-v1")
+	r.link()
 	if err := errors.Join(os.Mkdir(r.path("posing"), 0o755), os.Symlink(r.path("bin", "orlop"), r.path("posing", "docker"))); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func TestOrlopd(t *testing.T) {
 	}
 	r := &rig{t: t, dir: dir}
 	t.Cleanup(r.close)
-	r.must("go", "build", "-o", r.path("bin")+"/", "../../cmd/orlopctl", "../../cmd/orlopd", "../../cmd/containerd-shim-orlop-v1")
+	r.link()
 	r.must("ln", "-s", "orlopd", r.path("bin", "containerd"))
 	r.startRegistry()
 	if err := testimage.Write(r.path("layout")); err != nil {

@@ -32,7 +32,7 @@ func TestRegistry(t *testing.T) {
 	}
 	r := registryRig{&rig{t: t, dir: dir}}
 	t.Cleanup(r.close)
-	r.must("go", "build", "-o", r.path("bin")+"/", "../../cmd/orlop", "../../cmd/orlopctl", "../../cmd/orlopd", "../../cmd/containerd-shim-orlop-v1")
+	r.link()
 	for _, tool := range []string{"crane", "oras"} {
 		if err := os.Symlink(e2e.Tool(t, tool), r.path("bin", tool)); err != nil {
 			t.Fatal(err)
@@ -140,4 +140,3 @@ func user(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = fmt.Fprintf(f, "%s:%s\n", args[1], hash)
 	ts.Check(errors.Join(err, f.Close()))
 }
-

@@ -43,7 +43,7 @@ func TestOrlopctl(t *testing.T) {
 	}
 	r := &rig{t: t, dir: dir}
 	t.Cleanup(r.close)
-	r.must("go", "build", "-o", r.path("bin")+"/", "../../cmd/orlopctl", "../../cmd/orlopd", "../../cmd/containerd-shim-orlop-v1")
+	r.link()
 	r.startDaemon()
 	r.startRegistry()
 	if err := testimage.Write(r.path("layout")); err != nil {

@@ -42,7 +42,7 @@ func TestSwagger(t *testing.T) {
 	}
 	r := &rig{t: t, dir: dir}
 	t.Cleanup(r.close)
-	r.must("go", "build", "-o", r.path("bin")+"/", "../../cmd/orlopd", "../../cmd/containerd-shim-orlop-v1")
+	r.link()
 	if err := testimage.Write(r.path("layout")); err != nil {
 		t.Fatal(err)
 	}

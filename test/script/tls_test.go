@@ -81,7 +81,7 @@ func TestTLS(t *testing.T) {
 	}
 	r := &rig{t: t, dir: dir}
 	t.Cleanup(r.close)
-	r.must("go", "build", "-o", r.path("bin")+"/", "../../cmd/orlop", "../../cmd/orlopd", "../../cmd/containerd-shim-orlop-v1")
+	r.link()
 	good, bad := newAuthority(t, dir, "ca"), newAuthority(t, dir, "stranger")
 	good.issue("server", []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth})
 	good.issue("client", []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth})
