@@ -17,6 +17,7 @@ command -v dbus-daemon >/dev/null || need+=(dbus-daemon)
 command -v nft >/dev/null || need+=(nftables)
 command -v ip >/dev/null || need+=(iproute2)
 command -v qemu-aarch64-static >/dev/null || need+=(qemu-user-static) # runs the other architecture's init
+command -v git >/dev/null || need+=(git) # and its server
 command -v rsyslogd >/dev/null || need+=(rsyslog)
 [ ${#need[@]} -eq 0 ] && exit 0
 [ "$(id -u)" = 0 ] || { echo "root is needed to install: ${need[*]}" >&2; exit 1; }
