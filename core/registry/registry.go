@@ -78,6 +78,12 @@ type Page struct {
 	N     int
 }
 
+// Usage is what repositories have together.
+type Usage struct {
+	Repositories, Manifests, Blobs int
+	Bytes                          int64 // of manifests and blobs
+}
+
 // PutOptions say how a manifest is recorded.
 type PutOptions struct {
 	Tags []string
@@ -123,6 +129,18 @@ type Catalog interface {
 	Tags(ctx context.Context, repo string, p Page) ([]Tag, error)
 	// DeleteTag removes a tag.
 	DeleteTag(ctx context.Context, repo, tag string) error
+
+	// Uses lists the repositories that have a blob or a manifest.
+	Uses(ctx context.Context, dgst digest.Digest) ([]string, error)
+	// Usage counts what the repositories have that match chooses, each digest once.
+	Usage(ctx context.Context, match func(repo string) bool) (Usage, error)
+
+	// RetireTag removes a tag if it still is as it was read, and tells whether.
+	RetireTag(ctx context.Context, repo string, tag Tag) (bool, error)
+	// RetireManifests removes at most n manifests that were pushed before a time and
+	// that nothing leads to: no tag, no index that stays, no subject that stays. It
+	// returns them; dry only does that.
+	RetireManifests(ctx context.Context, repo string, before time.Time, n int, dry bool) ([]Manifest, error)
 
 	// Expire unlinks what was linked before a time and hangs on no manifest of its
 	// repository, at most n things, and returns how many it has unlinked.

@@ -110,6 +110,7 @@ var rooms = []room{
 	{dir: "services/docker", ours: []string{"core", "services", "internal"}, theirs: slices.Concat(vocab, logs, dockerAPI)},
 	{dir: "services/cri", ours: []string{"core", "services", "internal"}, theirs: join(slices.Concat(vocab, wire), "k8s.io/cri-api")},
 	{dir: "services/registry", ours: join(ports, "core", "services", "internal"), theirs: slices.Concat(vocab, logs)},
+	{dir: "services/registry/observe", ours: []string{"core", "services/registry"}, theirs: slices.Concat(vocab, logs, []string{"github.com/prometheus/client_golang"})},
 	// Passwords are bcrypt's, tokens are JOSE's.
 	{dir: "services/registry/access", ours: []string{"core", "services/registry", "internal"}, theirs: slices.Concat(vocab, logs, []string{"golang.org/x/crypto/bcrypt", "github.com/go-jose/go-jose/v4"})},
 	{dir: "plugins", ours: []string{"plugins", "internal"}, theirs: []string{"github.com/pelletier/go-toml/v2"}},

@@ -2,6 +2,7 @@ package builtin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,6 +11,8 @@ import (
 	"github.com/orlop/orlop/plugins/kinds"
 	"github.com/orlop/orlop/services/registry"
 	"github.com/orlop/orlop/services/registry/access"
+	"github.com/orlop/orlop/services/registry/hook"
+	"github.com/orlop/orlop/services/registry/observe"
 )
 
 // registryConfig is how the OCI registry is served.
@@ -40,6 +43,16 @@ type registryConfig struct {
 	Auth registryAuth `toml:"auth"`
 	// Rights say who may do what. Without any, everybody with a name may do all.
 	Rights []access.Right `toml:"rights"`
+	// Immutable are tags that are never moved or deleted.
+	Immutable []registryTags `toml:"immutable"`
+	// Quotas bound what repositories have together.
+	Quotas []registryQuota `toml:"quotas"`
+	// Retention says what is deleted when it is old.
+	Retention []registryRetention `toml:"retention"`
+	// Webhooks are told what happens.
+	Webhooks []hook.Config `toml:"webhooks"`
+	// AccessLog makes each request a line of the daemon's log.
+	AccessLog bool `toml:"access_log"`
 }
 
 func (c *registryConfig) socket() registry.Socket {
@@ -51,7 +64,8 @@ func (c *registryConfig) behaviour() (registry.Config, error) {
 	if err != nil || grace <= 0 {
 		return registry.Config{}, fmt.Errorf("grace: %q is no time such as 24h", c.Grace)
 	}
-	return registry.Config{Grace: grace, MaxManifest: c.MaxManifestSize, MaxBlob: c.MaxBlobSize, Shared: c.Shared, Sparse: c.Sparse, ReadOnly: c.ReadOnly}, nil
+	out := registry.Config{Grace: grace, MaxManifest: c.MaxManifestSize, MaxBlob: c.MaxBlobSize, Shared: c.Shared, Sparse: c.Sparse, ReadOnly: c.ReadOnly}
+	return out, c.policy(&out)
 }
 
 // Validate checks all values.
@@ -76,20 +90,48 @@ func doorRegistry(r *plugins.Registry) {
 		if cfg.Listen == "" {
 			s.Off("listen is not set")
 		}
+		figures := plugins.Optional(s, kinds.Metrics)
 		return func(context.Context) (kinds.Server, error) {
-			how, err := cfg.behaviour()
-			if err != nil {
-				return nil, err
+			d := &registryDoor{cfg: cfg, db: db(), root: root, watch: observe.New(db().Registry(), cfg.AccessLog)}
+			if m, ok := figures(); ok {
+				if err := m.Register(d.watch); err != nil {
+					return nil, err
+				}
 			}
-			guard, err := cfg.guard(root)
-			if err != nil {
-				return nil, err
-			}
-			reg, err := registry.New(how, registry.Parts{Blobs: db().Content(), Catalog: db().Registry(), Leases: db().Leases(), Namespace: metadata.RegistryNamespace}, guard.authorizer())
-			if err != nil {
-				return nil, err
-			}
-			return registry.Serve(cfg.socket(), guard.mux(reg.Handler()), reg)
+			return d.serve()
 		}
 	})
+}
+
+// registryDoor puts the parts of a registry together.
+type registryDoor struct {
+	cfg   *registryConfig
+	db    *metadata.DB
+	root  string
+	watch *observe.Observer
+}
+
+func (d *registryDoor) serve() (kinds.Server, error) {
+	how, err := d.cfg.behaviour()
+	if err != nil {
+		return nil, err
+	}
+	guard, err := d.cfg.guard(d.root)
+	if err != nil {
+		return nil, err
+	}
+	hooks, err := d.cfg.hooks(&how)
+	if err != nil {
+		return nil, err
+	}
+	parts := registry.Parts{Blobs: d.db.Content(), Catalog: d.db.Registry(), Leases: d.db.Leases(), Namespace: metadata.RegistryNamespace}
+	reg, err := registry.New(how, parts, guard.authorizer())
+	if err != nil {
+		return nil, errors.Join(err, hooks.Close())
+	}
+	srv, err := registry.Serve(d.cfg.socket(), d.watch.Wrap(guard.mux(reg.Handler())), reg, hooks)
+	if err != nil {
+		return nil, errors.Join(err, reg.Close(), hooks.Close())
+	}
+	return srv, nil
 }

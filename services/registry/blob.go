@@ -101,8 +101,7 @@ func (r *Registry) link(q *request, dgst digest.Digest) error {
 	} else if err != nil {
 		return err
 	}
-	_, err = r.Catalog.LinkBlob(ctx, q.repo, dgst)
-	return err
+	return r.enter(ctx, q.repo, dgst)
 }
 
 // deleteBlob takes a blob from the repository.

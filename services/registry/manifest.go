@@ -71,6 +71,13 @@ func (r *Registry) getManifest(q *request) error {
 	h.Set("Content-Type", m.MediaType)
 	h.Set("Docker-Content-Digest", m.Digest.String())
 	h.Set("Etag", `"`+m.Digest.String()+`"`)
+	if q.Method == http.MethodGet {
+		e := Event{Kind: EventPull, Digest: m.Digest, MediaType: m.MediaType, Size: m.Size}
+		if !strings.Contains(q.ref, ":") {
+			e.Tag = q.ref
+		}
+		r.tell(q, e)
+	}
 	return send(q, blob)
 }
 
@@ -96,6 +103,7 @@ func (r *Registry) putManifest(q *request) error {
 	if err := r.keep(q, m, body, tags); err != nil {
 		return explain(err, codeManifestInvalid)
 	}
+	r.pushed(q, m, tags)
 	h := q.w.Header()
 	h.Set("Location", "/v2/"+q.repo+"/manifests/"+dgst.String())
 	h.Set("Docker-Content-Digest", dgst.String())
@@ -108,6 +116,13 @@ func (r *Registry) putManifest(q *request) error {
 	h.Set("Content-Length", "0")
 	q.w.WriteHeader(http.StatusCreated)
 	return nil
+}
+
+// pushed tells of a manifest, once for each of its tags.
+func (r *Registry) pushed(q *request, m registry.Manifest, tags []string) {
+	for _, tag := range append(tags, "")[:max(len(tags), 1)] {
+		r.tell(q, Event{Kind: EventPush, Tag: tag, Digest: m.Digest, MediaType: m.MediaType, Size: m.Size})
+	}
 }
 
 // maxTags bounds the tags that are set with one manifest.
@@ -224,6 +239,11 @@ func (r *Registry) keep(q *request, m registry.Manifest, body []byte, tags []str
 	if err := r.write(ctx, m.Digest, body); err != nil {
 		return err
 	}
+	done, err := r.room(ctx, q.repo, m.Digest, m.Size)
+	if err != nil {
+		return err
+	}
+	defer done()
 	return r.Catalog.PutManifest(ctx, q.repo, m, registry.PutOptions{Tags: tags, Sparse: r.cfg.Sparse, Keep: r.immutable(q.repo)})
 }
 
@@ -251,9 +271,6 @@ func (r *Registry) write(ctx context.Context, dgst digest.Digest, body []byte) e
 	return errors.Join(fmt.Errorf("manifest %s: %w", dgst, err), r.Blobs.Abort(ctx, name))
 }
 
-// immutable tells which tags of a repository must not be moved.
-func (r *Registry) immutable(string) func(tag string) bool { return nil }
-
 // deleteManifest removes a tag, or a manifest with all its tags.
 func (r *Registry) deleteManifest(q *request) error {
 	if !strings.Contains(q.ref, ":") {
@@ -263,6 +280,7 @@ func (r *Registry) deleteManifest(q *request) error {
 		if err := r.Catalog.DeleteTag(q.Context(), q.repo, q.ref); err != nil {
 			return explain(err, codeManifestUnknown)
 		}
+		r.tell(q, Event{Kind: EventDelete, Tag: q.ref})
 		q.w.WriteHeader(http.StatusAccepted)
 		return nil
 	}
@@ -273,6 +291,7 @@ func (r *Registry) deleteManifest(q *request) error {
 	if err := r.Catalog.DeleteManifest(q.Context(), q.repo, dgst, r.immutable(q.repo)); err != nil {
 		return explain(err, codeManifestUnknown)
 	}
+	r.tell(q, Event{Kind: EventDelete, Digest: dgst})
 	q.w.WriteHeader(http.StatusAccepted)
 	return nil
 }

@@ -73,6 +73,14 @@ type Config struct {
 	Sparse bool
 	// ReadOnly refuses all changes.
 	ReadOnly bool
+	// Immutable are tags that are never moved or deleted.
+	Immutable []TagRule
+	// Quotas bound repositories.
+	Quotas []Quota
+	// Retention says what is deleted when it is old.
+	Retention []Retention
+	// Listeners are told what happens. They must not block.
+	Listeners []func(Event)
 }
 
 // Defaults.
@@ -88,6 +96,7 @@ type Registry struct {
 	auth Authorizer
 
 	uploads keyed
+	quotas  []*quota
 
 	stop context.CancelFunc
 	work sync.WaitGroup
@@ -107,7 +116,7 @@ func New(cfg Config, parts Parts, auth Authorizer) (*Registry, error) {
 	if auth == nil {
 		auth = everybody{}
 	}
-	r := &Registry{Parts: parts, cfg: cfg, auth: auth}
+	r := &Registry{Parts: parts, cfg: cfg, auth: auth, quotas: newQuotas(cfg.Quotas)}
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	r.work.Go(func() { r.tidy(r.in(ctx)) })

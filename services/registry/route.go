@@ -34,9 +34,14 @@ func (r *Registry) answer(q *request) error {
 	path := strings.TrimPrefix(q.URL.Path, "/v2")
 	switch {
 	case path == "" || path == "/":
+		record(q.Context()).Route = "base"
 		return r.base(q)
 	case path == "/_catalog":
+		record(q.Context()).Route = "catalog"
 		return r.repositories(q)
+	case path == adminPath:
+		record(q.Context()).Route = "orlop"
+		return r.collect(q)
 	}
 	kind := ""
 	if q.repo, kind, q.ref = split(strings.TrimPrefix(path, "/")); kind == "" {
@@ -45,6 +50,7 @@ func (r *Registry) answer(q *request) error {
 	if err := registry.CheckName(q.repo); err != nil {
 		return fail(http.StatusBadRequest, codeNameInvalid, "%v", err)
 	}
+	record(q.Context()).Route, record(q.Context()).Repository = kind, q.repo
 	do := r.routes()[kind+" "+q.Method]
 	if do.fn == nil {
 		return fail(http.StatusMethodNotAllowed, codeUnsupported, "%s can't be done with %s", q.Method, kind)
@@ -56,6 +62,7 @@ func (r *Registry) answer(q *request) error {
 	if q.who, err = r.auth.Authorize(q.Request, needs(q.repo, do.needs)...); err != nil {
 		return err
 	}
+	record(q.Context()).Who = q.who.Name
 	return do.fn(q)
 }
 

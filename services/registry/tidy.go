@@ -28,6 +28,9 @@ func (r *Registry) tidy(ctx context.Context) {
 		if r.cfg.ReadOnly {
 			continue
 		}
+		if _, err := r.retain(ctx, false); err != nil && ctx.Err() == nil {
+			log.G(ctx).WithError(err).Warn("registry: what is old could not be removed")
+		}
 		for {
 			n, err := r.Catalog.Expire(ctx, time.Now().Add(-r.cfg.Grace), tidyBatch)
 			if err != nil && ctx.Err() == nil {

@@ -290,16 +290,17 @@ const chunk = 1 << 20
 // receive copies the body. What came before an error stays, for the client to go on.
 func (r *Registry) receive(q *request, w io.Writer, offset int64) error {
 	var in io.Reader = q.Body
-	if r.cfg.MaxBlob > 0 {
-		if offset+max(q.ContentLength, 0) > r.cfg.MaxBlob {
-			return tooLarge(r.cfg.MaxBlob)
+	most := r.largest(q.repo)
+	if most > 0 {
+		if offset+max(q.ContentLength, 0) > most {
+			return tooLarge(most)
 		}
-		in = io.LimitReader(in, r.cfg.MaxBlob-offset+1)
+		in = io.LimitReader(in, most-offset+1)
 	}
 	n, err := io.CopyBuffer(onlyWriter{w}, in, make([]byte, buffer(q.ContentLength)))
 	switch {
-	case r.cfg.MaxBlob > 0 && offset+n > r.cfg.MaxBlob:
-		return tooLarge(r.cfg.MaxBlob)
+	case most > 0 && offset+n > most:
+		return tooLarge(most)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fail(http.StatusBadRequest, codeSizeInvalid, "the body ended after %d of %d bytes", n, q.ContentLength)
 	}
@@ -334,8 +335,7 @@ func (r *Registry) commit(q *request, w content.Writer, dgst digest.Digest) erro
 	case err != nil && !errdefs.IsAlreadyExists(err):
 		return err
 	}
-	_, err = r.Catalog.LinkBlob(ctx, q.repo, dgst)
-	return err
+	return r.enter(ctx, q.repo, dgst)
 }
 
 // cancelUpload drops an upload.

@@ -95,7 +95,10 @@ func (r registryRig) registry(ts *testscript.TestScript, neg bool, args []string
 			ts.Check(err)
 			ts.Defer(func() { signalDaemon(dir, syscall.SIGTERM) })
 		}
-		text := strings.NewReplacer("@LISTEN@", address, "@WORK@", ts.Getenv("WORK"), "@DIR@", dir).Replace(ts.ReadFile(name + ".toml"))
+		metrics, err := openAddress()
+		ts.Check(err)
+		ts.Setenv("METRICS", metrics)
+		text := strings.NewReplacer("@LISTEN@", address, "@METRICS@", metrics, "@WORK@", ts.Getenv("WORK"), "@DIR@", dir).Replace(ts.ReadFile(name + ".toml"))
 		ts.Check(os.WriteFile(filepath.Join(dir, "config.toml"), []byte(text), 0o600))
 		if err := startDaemon(r.path("bin"), dir); err != nil {
 			ts.Fatalf("%v", err)
