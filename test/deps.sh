@@ -19,6 +19,11 @@ command -v ip >/dev/null || need+=(iproute2)
 command -v qemu-aarch64-static >/dev/null || need+=(qemu-user-static) # runs the other architecture's init
 command -v git >/dev/null || need+=(git) # and its server
 command -v rsyslogd >/dev/null || need+=(rsyslog)
+# What test/compose makes an application of.
+[ -x /usr/sbin/nginx ] || need+=(nginx-light)
+command -v redis-server >/dev/null || need+=(redis-server)
+[ -x /usr/lib/postgresql/15/bin/postgres ] || need+=(postgresql-15)
+[ -x /usr/bin/python3 ] || need+=(python3)
 [ ${#need[@]} -eq 0 ] && exit 0
 [ "$(id -u)" = 0 ] || { echo "root is needed to install: ${need[*]}" >&2; exit 1; }
 export DEBIAN_FRONTEND=noninteractive
@@ -26,5 +31,8 @@ log=$(mktemp)
 # Packages that start daemons must not do so here.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; trap 'rm -f $policy' EXIT; fi
+# PostgreSQL makes no cluster of its own.
+mkdir -p /etc/postgresql-common
+[ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
 { apt-get update -qq && apt-get install -y -qq "${need[@]}"; } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
 rm -f "$log"
