@@ -2,6 +2,7 @@ package builtin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -66,17 +67,28 @@ func builder(r *plugins.Registry) {
 		db, differ, drivers := plugins.One(s, kinds.Metadata), plugins.One(s, kinds.Differ), plugins.All(s, kinds.Snapshotter)
 		nets := plugins.Optional(s, kinds.Networks)
 		chosen := s.Settings().Defaults[kinds.Snapshotter.Name()]
-		root, state := s.Root(), s.State()
+		root, state, temp := s.Root(), s.State(), filepath.Join(s.Settings().Root, "tmp")
 		return func(ctx context.Context) (*build.Builder, error) {
 			connect, _ := nets()
 			name := cfg.Snapshotter
 			if name == "" {
 				name = clientsDefault(db(), chosen, drivers())(ctx)
 			}
-			return build.New(build.Config{Root: root, State: state, Snapshotter: name, Runtime: cfg.runtime(), Cache: cfg.Cache, Parallel: cfg.Parallel,
+			// BuildKit mounts trees and secrets in the folder for temporary files: it must be
+			// ours alone, so that the next start can sweep it, and short, for sockets in it.
+			if err := errors.Join(os.MkdirAll(temp, 0o700), os.Setenv("TMPDIR", temp)); err != nil {
+				return nil, err
+			}
+			b, err := build.New(build.Config{Root: root, State: state, Temp: temp, Snapshotter: name, Runtime: cfg.runtime(), Cache: cfg.Cache, Parallel: cfg.Parallel,
 				Insecure: cfg.AllowInsecure, Host: cfg.AllowHost},
 				build.Parts{Content: db().Content(), Images: db().Images(), Leases: db().Leases(), Applier: differ(), Comparer: differ(), Snapshots: db().Snapshotter,
 					Networks: connect, Collect: func(ctx context.Context) error { _, err := collect.Now(ctx, db(), false); return err }})
+			if err == nil {
+				if serr := b.Sweep(ctx); serr != nil {
+					log.G(ctx).WithError(serr).Warn("some leftovers of builds could not be removed; they are tried again at the next start")
+				}
+			}
+			return b, err
 		}
 	})
 }

@@ -64,6 +64,9 @@ type Parts struct {
 type Config struct {
 	// Root is the folder of its databases, State one that need not outlive a boot.
 	Root, State string
+	// Temp is the folder of the process for temporary files (TMPDIR), in which BuildKit
+	// mounts trees and secrets. It is emptied by [Builder.Sweep]; empty leaves it alone.
+	Temp string
 	// Snapshotter is what trees are kept by.
 	Snapshotter string
 	// Runtime is the program, with runc's command line, that runs steps.

@@ -18,17 +18,15 @@ import (
 //
 // The comment of its file has a line for each of: arg K=V, label K=V, target NAME,
 // file NAME, platform LIST, secret ID=VALUE, host NAME:ADDRESS, context NAME=FOLDER,
-// fails TEXT (the build is refused with these words), all (every door is tried), only
-// NAME… (doors that can do it), and of what a txtar can't hold: symlink PATH TARGET,
+// fails TEXT (the build is refused with these words), only NAME… (doors that can do it), and of what a txtar can't hold: symlink PATH TARGET,
 // mode PATH OCTAL, big PATH BYTES, folder PATH, archive PATH.
 // The file "want" tells what is
 // in the image, a fact a line: see [image.check].
 type scene struct {
-	name     string
-	dir      string
-	lines    map[string][]string
-	want     []string
-	everyone bool
+	name  string
+	dir   string
+	lines map[string][]string
+	want  []string
 }
 
 // readScene writes a case's folder. In its files REGISTRY, SERVER and COMMIT stand for
@@ -59,7 +57,6 @@ func (r *rig) readScene(t *testing.T, file string) *scene {
 	if err := s.furnish(); err != nil {
 		t.Fatal(err)
 	}
-	s.everyone = s.lines["all"] != nil
 	return s
 }
 

@@ -31,7 +31,7 @@ func (r *rig) left() []string {
 		}
 	}
 	state := r.path("state", "io.orlop.builder.v1.buildkit")
-	for _, pattern := range []string{filepath.Join(state, "run", "*"), filepath.Join(state, "mounts", "*"), r.path("state", "*", "ns", "*"), r.path("state", "*", "sandboxes", "*")} {
+	for _, pattern := range []string{filepath.Join(state, "run", "*"), filepath.Join(state, "mounts", "*"), r.path("root", "tmp", "*"), r.path("state", "*", "ns", "*"), r.path("state", "*", "sandboxes", "*")} {
 		list, _ := filepath.Glob(pattern)
 		for _, path := range list {
 			if !slices.Contains([]string{"hosts", "resolv.conf", "runc-log.json", "resolv-host.conf"}, filepath.Base(path)) {

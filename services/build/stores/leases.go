@@ -17,6 +17,12 @@ func toLease(l lease.Lease) ctd.Lease {
 	return ctd.Lease{ID: l.ID, CreatedAt: l.Created, Labels: l.Labels}
 }
 
+// RunLabel marks leases that end with the daemon that made them.
+const RunLabel = "orlop.io/build.run"
+
+// temporary is the label by which BuildKit marks leases of what is under way.
+const temporary = "buildkit/lease.temporary"
+
 // Create implements the manager.
 func (m Leases) Create(ctx context.Context, opts ...ctd.Opt) (ctd.Lease, error) {
 	var l ctd.Lease
@@ -24,6 +30,9 @@ func (m Leases) Create(ctx context.Context, opts ...ctd.Opt) (ctd.Lease, error) 
 		if err := opt(&l); err != nil {
 			return l, err
 		}
+	}
+	if _, ok := l.Labels[temporary]; ok {
+		l.Labels[RunLabel] = ""
 	}
 	made, err := m.Manager.Create(in(ctx), lease.Lease{ID: l.ID, Labels: l.Labels})
 	return toLease(made), err

@@ -1,0 +1,119 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+
+	"github.com/orlop/orlop/services/build/stores"
+)
+
+// sweepWait bounds the removal of one step that outlived its daemon.
+const sweepWait = 10 * time.Second
+
+// Sweep removes what the builds of a daemon that was killed have left: their steps,
+// mounts, folders, and leases, so that the collector takes what those held. Call it
+// before anything is built.
+func (b *Builder) Sweep(ctx context.Context) error {
+	errs := []error{b.sweepSteps(ctx)}
+	for _, dir := range []string{filepath.Join(b.cfg.State, "run"), filepath.Join(b.cfg.State, "mounts"), b.cfg.Temp} {
+		errs = append(errs, sweepFolder(dir))
+	}
+	return errors.Join(append(errs, b.sweepLeases(ctx))...)
+}
+
+// sweepSteps ends steps that still run: their process is no child of the daemon's.
+func (b *Builder) sweepSteps(ctx context.Context) error {
+	bundles, err := filepath.Glob(filepath.Join(b.cfg.State, "run", "*", "config.json"))
+	if err != nil || len(bundles) == 0 {
+		return err
+	}
+	var errs []error
+	for _, path := range bundles {
+		id := filepath.Base(filepath.Dir(path))
+		log.G(ctx).WithField("step", id).Info("a step of a build has outlived its daemon")
+		short, cancel := context.WithTimeout(ctx, sweepWait)
+		out, err := exec.CommandContext(short, b.cfg.Runtime, "delete", "--force", id).CombinedOutput()
+		cancel()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("step %s: %w: %s", id, err, bytes.TrimSpace(out)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sweepFolder unmounts what is mounted below a folder, and empties it.
+func sweepFolder(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := unmountBelow(dir); err != nil {
+		return err // else what is mounted would be removed
+	}
+	var errs []error
+	for _, e := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
+// unmountBelow unmounts all below a folder, the last mounted first.
+func unmountBelow(dir string) error {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	var points []string
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) > 1 {
+			if at := unescape.Replace(f[1]); strings.HasPrefix(at, dir+"/") {
+				points = append(points, at)
+			}
+		}
+	}
+	var errs []error
+	for _, at := range slices.Backward(points) {
+		if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", at, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unescape reads paths as the kernel writes them in lists of mounts.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+// sweepLeases ends the leases that builds hold while they run.
+func (b *Builder) sweepLeases(ctx context.Context) error {
+	if !b.Used() {
+		return nil
+	}
+	list, err := b.parts.Leases.List(in(ctx), `labels."`+stores.RunLabel+`"`)
+	errs := []error{err}
+	for _, l := range list {
+		errs = append(errs, b.parts.Leases.Delete(in(ctx), l.ID, false))
+	}
+	return errors.Join(errs...)
+}
