@@ -69,7 +69,6 @@ on "$host" ip link set lo up; on "$outside" ip link set lo up
 on "$host" ip link add eth0 type veth peer name eth0 netns "$outside"
 on "$host" ip addr add 192.0.2.1/24 dev eth0; on "$outside" ip addr add 192.0.2.2/24 dev eth0
 on "$host" ip link set eth0 up; on "$outside" ip link set eth0 up
-on "$host" sysctl -qw net.ipv4.ip_forward=1 # two daemons share this host: neither is to close it to the other
 printf 'version = 4\n[plugins."io.containerd.server.v1.registry"]\nlisten = "127.0.0.1:5000"\n' >"$dir/registry.toml"
 daemon first --config "$dir/registry.toml"
 show orlop version --format '{{.Server.Version}}, API {{.Server.APIVersion}}'

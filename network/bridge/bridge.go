@@ -237,7 +237,7 @@ func (d *Driver) make(ctx context.Context, b *bridged) error {
 		mac := net.HardwareAddr(sum[:6])
 		mac[0] = mac[0]&^1 | 2 // of an interface, locally administered
 		// A bridge without a set address takes its ports', and changes with them.
-		err := d.rt.Do(rtnl.NewLink(rtnl.Link{Name: b.name, Kind: "bridge", MTU: b.Options.MTU, MAC: mac}),
+		err := d.rt.Do(rtnl.NewLink(rtnl.Link{Name: b.name, Kind: "bridge", Group: firewall.Group, MTU: b.Options.MTU, MAC: mac}),
 			rtnl.SetLink(rtnl.Link{Name: b.name, Alias: d.alias(b.ID)}))
 		if err != nil {
 			return err

@@ -94,3 +94,25 @@ func TestNoRouter(t *testing.T) {
 	w.host.Run("nft flush set inet orlop unrouted")
 	w.host.Run("for i in $(seq 300); do nft list set inet orlop unrouted | grep -q ipv4 && exit 0; sleep 0.01; done; exit 1")
 }
+
+// TestTwoDaemons: a daemon that has made the host forward closes it to others, but not
+// to the networks of a second daemon.
+func TestTwoDaemons(t *testing.T) {
+	w := newWorld(t)
+	w.d = open(t, w.host)
+	defer w.d.Close()
+	all := networks()
+	w.ok(w.d.Create(t.Context(), all["a"]))
+	second, err := bridge.Open(bridge.Config{Mark: "second", Namespace: w.host.Path, Report: func(err error) { t.Log(err) }})
+	w.ok(err)
+	defer second.Close()
+	w.ok(second.Create(t.Context(), all["b"]))
+	p := networktest.NewPlace(t)
+	e, err := second.Connect(t.Context(), networktest.EndpointOf(all["b"], 1, p))
+	w.ok(err)
+	if out, err := p.Try("busybox ping -c1 -W2 192.0.2.9"); err != nil {
+		t.Errorf("the first daemon keeps the second one's sandbox from the world: %s", out)
+	}
+	w.ok(second.Disconnect(t.Context(), e))
+	w.ok(second.Remove(t.Context(), all["b"].ID))
+}

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/google/nftables"
@@ -148,6 +149,12 @@ func (l *layout) rule(name, comment string, parts ...[]expr.Any) {
 	c.rules = append(c.rules, r)
 }
 
+// Group is the group of interfaces (ip-link(8)) that bridges are in, of whatever daemon:
+// "orl".
+const Group = 0x6f726c
+
+var group = binary.NativeEndian.AppendUint32(nil, Group)
+
 // forwardRules decide what passes the host.
 func (l *layout) forwardRules(mark uint32) {
 	l.rule("forward", "the administrator's rules first", jump(UserChain))
@@ -156,6 +163,9 @@ func (l *layout) forwardRules(mark uint32) {
 	l.rule("forward", "to our networks", isIPv6, load(outName, 1), l.verdict("to6"))
 	l.rule("forward", "from our networks to elsewhere", load(inName, 1), l.in("bridges"), jump("allow"))
 
+	// Each daemon's own rules decide about its networks: ours must not close the host to them.
+	l.rule("forward", "networks of other daemons", meta(expr.MetaKeyIIFGROUP, group), accept)
+	l.rule("forward", "networks of other daemons", meta(expr.MetaKeyOIFGROUP, group), accept)
 	l.rule("forward", "the host was no router before us", ipVersion(1), l.in(unrouted), drop)
 
 	if mark != 0 {
