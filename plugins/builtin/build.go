@@ -15,6 +15,7 @@ import (
 	"github.com/orlop/orlop/plugins/kinds"
 	"github.com/orlop/orlop/services/build"
 	"github.com/orlop/orlop/services/collect"
+	"github.com/orlop/orlop/services/remote"
 )
 
 // buildConfig is how images are built.
@@ -65,7 +66,7 @@ func builder(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Builder, "buildkit", func(s *plugins.Scope) plugins.Build[*build.Builder] {
 		cfg := plugins.Config(s, buildConfig{AllowHost: true})
 		db, differ, drivers := plugins.One(s, kinds.Metadata), plugins.One(s, kinds.Differ), plugins.All(s, kinds.Snapshotter)
-		nets := plugins.Optional(s, kinds.Networks)
+		nets, transfers := plugins.Optional(s, kinds.Networks), plugins.Optional(s, kinds.Transfer)
 		chosen := s.Settings().Defaults[kinds.Snapshotter.Name()]
 		root, state, temp := s.Root(), s.State(), filepath.Join(s.Settings().Root, "tmp")
 		return func(ctx context.Context) (*build.Builder, error) {
@@ -79,10 +80,14 @@ func builder(r *plugins.Registry) {
 			if err := errors.Join(os.MkdirAll(temp, 0o700), os.Setenv("TMPDIR", temp)); err != nil {
 				return nil, err
 			}
+			var endpoints func(string) ([]remote.Endpoint, error)
+			if t, ok := transfers(); ok {
+				endpoints = t.Endpoints
+			}
 			b, err := build.New(build.Config{Root: root, State: state, Temp: temp, Snapshotter: name, Runtime: cfg.runtime(), Cache: cfg.Cache, Parallel: cfg.Parallel,
 				Insecure: cfg.AllowInsecure, Host: cfg.AllowHost},
 				build.Parts{Content: db().Content(), Images: db().Images(), Leases: db().Leases(), Applier: differ(), Comparer: differ(), Snapshots: db().Snapshotter,
-					Networks: connect, Collect: func(ctx context.Context) error { _, err := collect.Now(ctx, db(), false); return err }})
+					Networks: connect, Endpoints: endpoints, Collect: func(ctx context.Context) error { _, err := collect.Now(ctx, db(), false); return err }})
 			if err == nil {
 				if serr := b.Sweep(ctx); serr != nil {
 					log.G(ctx).WithError(serr).Warn("some leftovers of builds could not be removed; they are tried again at the next start")

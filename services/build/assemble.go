@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/pkg/gc"
 	"github.com/moby/buildkit/cache/metadata"
@@ -34,7 +35,6 @@ import (
 	"github.com/moby/buildkit/util/db/boltutil"
 	"github.com/moby/buildkit/util/entitlements"
 	"github.com/moby/buildkit/util/leaseutil"
-	"github.com/moby/buildkit/util/resolver"
 	bkversion "github.com/moby/buildkit/version"
 	bkworker "github.com/moby/buildkit/worker"
 	"github.com/moby/buildkit/worker/base"
@@ -68,13 +68,19 @@ func assemble(cfg Config, parts Parts) (*opened, error) {
 }
 
 func (o *opened) build(cfg Config, parts Parts) error {
+	quietly()
+	if cfg.Temp != "" {
+		if err := mount.SetTempMountLocation(cfg.Temp); err != nil {
+			return err
+		}
+	}
 	bkversion.Version, bkversion.Package = about().Version, buildkitModule // what it tells of itself
 	sessions, err := session.NewManager()
 	if err != nil {
 		return err
 	}
 	o.sessions = sessions
-	hosts := resolver.NewRegistryConfig(nil)
+	hosts := registries(parts.Endpoints)
 	opt, err := o.workerOptions(cfg, parts, hosts)
 	if err != nil {
 		return err

@@ -42,6 +42,7 @@ import (
 	"github.com/orlop/orlop/core/lease"
 	"github.com/orlop/orlop/core/namespaces"
 	networks "github.com/orlop/orlop/services/network"
+	"github.com/orlop/orlop/services/remote"
 	"github.com/orlop/orlop/snapshotters"
 )
 
@@ -58,6 +59,8 @@ type Parts struct {
 	Collect func(context.Context) error
 	// Networks is nil where there is no network but the host's and none.
 	Networks *networks.Service
+	// Endpoints finds where a registry is; nil is BuildKit's own rule.
+	Endpoints func(host string) ([]remote.Endpoint, error)
 }
 
 // Config is how a builder works.

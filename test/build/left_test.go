@@ -8,12 +8,13 @@ import (
 	"strings"
 )
 
-// mounts are the mount points below the rig's folder, the last mounted first.
+// mounts are the mount points below the rig's folder, or of something that is there,
+// the last mounted first.
 func (r *rig) mounts() []string {
 	data, _ := os.ReadFile("/proc/self/mounts")
 	var found []string
 	for line := range strings.Lines(string(data)) {
-		if f := strings.Fields(line); strings.HasPrefix(f[1], r.dir) && !strings.HasSuffix(f[1], "/shims") {
+		if f := strings.Fields(line); strings.Contains(line, r.dir) && !strings.HasSuffix(f[1], "/shims") {
 			found = append(found, f[1])
 		}
 	}
