@@ -59,6 +59,7 @@ func (r *Registry) Plan(doc *config.Document, defaults config.Settings) (*Plan, 
 	pl.addProxies()
 	pl.checkNames()
 	pl.declare()
+	pl.narrow()
 	pl.resolve()
 	pl.order()
 	pl.plan.Warnings = append(slices.Clone(doc.Warnings), pl.report.Warnings...)
@@ -107,7 +108,7 @@ func (pl *planner) checkNames() {
 	for _, id := range plugins.Keys() {
 		pl.checkName(id, plugins.Table[id], ids, true, "plugins")
 	}
-	for key, mayMiss := range map[string]bool{"disabled_plugins": true, "required_plugins": false} {
+	for key, mayMiss := range map[string]bool{"disabled_plugins": true, "required_plugins": false, "only_plugins": false} {
 		if list := root.Get(key); list != nil {
 			for _, n := range list.List {
 				if id, ok := n.Value.(string); ok {

@@ -27,6 +27,9 @@ type Settings struct {
 	Imports []string `toml:"imports"`
 	// DisabledPlugins are the full names of plugins that are not started.
 	DisabledPlugins []string `toml:"disabled_plugins"`
+	// OnlyPlugins are the full names of the plugins that are started, with those that
+	// they can't do without; empty is all.
+	OnlyPlugins []string `toml:"only_plugins"`
 	// RequiredPlugins are the full names of plugins without which the daemon
 	// doesn't start.
 	RequiredPlugins []string `toml:"required_plugins"`

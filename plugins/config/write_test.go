@@ -62,7 +62,7 @@ func TestWriteAndReadAgain(t *testing.T) {
 		if err := r.Problems.Err(); err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
-		got.Plugins, got.Imports, got.DisabledPlugins, got.RequiredPlugins = nil, nil, nil, nil
+		got.Plugins, got.Imports, got.DisabledPlugins, got.OnlyPlugins, got.RequiredPlugins = nil, nil, nil, nil, nil
 		p := got.ProxyPlugins["p"]
 		p.Capabilities = nil
 		got.ProxyPlugins["p"] = p

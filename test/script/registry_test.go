@@ -60,6 +60,11 @@ func (r registryRig) setup(e *testscript.Env) error {
 	}
 	e.Setenv("PATH", r.path("bin")+":"+os.Getenv("PATH"))
 	e.Setenv("HOME", e.WorkDir)
+	free, err := openAddress()
+	if err != nil {
+		return err
+	}
+	e.Setenv("FREE", free)
 	e.Setenv("DIR", dir)
 	e.Setenv("LAYOUT", r.path("layout"))
 	e.Setenv("ARCHIVE", r.path("image.tar"))

@@ -81,11 +81,11 @@ func (r Right) parse() (rule, error) {
 	return out, nil
 }
 
-// may asks all rules. The catalog may be listed by everybody, as it shows each only
-// what they may pull.
+// may asks all rules. The catalog may be listed by everybody who has some right, as it
+// shows each only what they may pull.
 func (rs rules) may(name string, a services.Access) bool {
 	if a.Catalog {
-		return true
+		return name != "" || slices.ContainsFunc(rs, func(r rule) bool { return r.means(name) })
 	}
 	if len(rs) == 0 {
 		return name != ""

@@ -67,7 +67,7 @@ func Root(s *session.Session) *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: common, Title: "Common Commands:"}, &cobra.Group{ID: nouns, Title: "Management Commands:"}, &cobra.Group{ID: rest, Title: "Commands:"})
 	root.AddCommand(grouped(common, runCommand(s), execCommand(s), psCommand(s), buildCommand(s), pullCommand(s), pushCommand(s), imagesCommand(s),
 		loginCommand(s), logoutCommand(s), searchCommand(s), versionCommand(s), infoCommand(s))...)
-	root.AddCommand(grouped(nouns, containerNoun(s), imageNoun(s), networkNoun(s), volumeNoun(s), systemNoun(s), contextNoun(s), builderNoun(s))...)
+	root.AddCommand(grouped(nouns, containerNoun(s), imageNoun(s), networkNoun(s), volumeNoun(s), systemNoun(s), contextNoun(s), builderNoun(s), registryNoun(s))...)
 	root.AddCommand(grouped(rest, attachCommand(s), commitCommand(s), copyCommand(s), createCommand(s), diffCommand(s), eventsCommand(s), exportCommand(s),
 		graphCommand(s), historyCommand(s), importCommand(s), inspectCommand(s), killCommand(s), loadCommand(s), logsCommand(s), pauseCommand(s), portCommand(s),
 		renameCommand(s), restartCommand(s), rmCommand(s), rmiCommand(s), saveCommand(s), startCommand(s), statsCommand(s), stopCommand(s),
