@@ -15,6 +15,9 @@ const (
 	plainNetwork version = 52
 	// noVirtualSize is when images lost their second size, which was the first again.
 	noVirtualSize version = 44
+	// noContainerConfig is when images lost the config of the container they were made
+	// of.
+	noContainerConfig version = 45
 	// startInterval is when health checks got an interval of their own for the start.
 	startInterval version = 44
 	// healthInList is when lists of containers began to show health.

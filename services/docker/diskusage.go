@@ -16,7 +16,7 @@ import (
 type legacyUsage struct {
 	LayersSize  int64
 	BuilderSize int64
-	Images      []image.Summary
+	Images      any // of image.Summary, as the version has it
 	Containers  []api.Summary
 	Volumes     []volume.Volume
 	BuildCache  []apibuild.CacheRecord
@@ -34,7 +34,8 @@ func diskUsage(s *Server, c *call) error {
 	if err != nil {
 		return err
 	}
-	out := legacyUsage{Images: []image.Summary{}, Containers: []api.Summary{}, BuildCache: []apibuild.CacheRecord{}}
+	sums := []image.Summary{}
+	out := legacyUsage{Containers: []api.Summary{}, BuildCache: []apibuild.CacheRecord{}}
 	vol, err := s.volumeUsage(c)
 	if err != nil {
 		return err
@@ -48,7 +49,7 @@ func diskUsage(s *Server, c *call) error {
 	users := s.engine.ImageUsers()
 	img := image.DiskUsage{TotalCount: int64(len(images))}
 	for _, d := range images {
-		out.Images = append(out.Images, encodeSummary(d, users[d.ID]))
+		sums = append(sums, encodeSummary(d, users[d.ID]))
 		out.LayersSize += d.Size
 		if img.TotalSize += d.Size; users[d.ID] > 0 {
 			img.ActiveCount++
@@ -68,10 +69,11 @@ func diskUsage(s *Server, c *call) error {
 		}
 	}
 	if c.version < newDiskUsage {
+		out.Images = summariesFor(sums, c.version)
 		return c.send(http.StatusOK, out)
 	}
 	if c.flag("verbose") {
-		img.Items, con.Items = out.Images, out.Containers
+		img.Items, con.Items = sums, out.Containers
 	} else {
 		vol.Items, cache.Items = nil, nil
 	}

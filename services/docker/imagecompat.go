@@ -22,15 +22,29 @@ func summariesFor(all []image.Summary, v version) any {
 	return out
 }
 
+// legacyImage is an image's description as clients before [noContainerConfig] expect
+// it.
 type legacyImage struct {
 	image.InspectResponse
-	VirtualSize int64
+	// VirtualSize is there before [noVirtualSize].
+	VirtualSize *int64 `json:",omitempty"`
+	// Container made the image, and ContainerConfig is how it was configured.
+	// docker-compose 1 looks up the image's volumes there.
+	Container       string
+	ContainerConfig any
 }
 
 // imageFor is an image's description in the form of the client's version.
 func imageFor(r image.InspectResponse, v version) any {
-	if v >= noVirtualSize {
+	if v >= noContainerConfig {
 		return r
 	}
-	return legacyImage{r, r.Size}
+	out := legacyImage{InspectResponse: r, ContainerConfig: r.Config}
+	if r.Config == nil {
+		out.ContainerConfig = struct{}{}
+	}
+	if v < noVirtualSize {
+		out.VirtualSize = &r.Size
+	}
+	return out
 }
