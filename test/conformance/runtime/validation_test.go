@@ -126,7 +126,12 @@ func TestRuntimeValidation(t *testing.T) {
 		if got == "clean" {
 			clean++
 		}
-		if !slices.Contains(strings.Split(want, " or "), got) {
+		if expected := strings.Split(want, " or "); !slices.Contains(expected, got) {
+			t.Logf("%s: %s, the table says %s: once more, since some programs race with what they start", name, got, want)
+			got = judge(t, dir, name, peer)
+			if slices.Contains(expected, got) {
+				continue
+			}
 			t.Errorf("%s: %s, the table says %s", name, got, want)
 		}
 	}
