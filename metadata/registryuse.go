@@ -74,3 +74,22 @@ func (n *counter) count(b *bolt.Bucket, total *int) error {
 		return nil
 	})
 }
+
+// Blobs lists a repository's blobs.
+func (c catalog) Blobs(_ context.Context, repo string, p registry.Page) ([]registry.Blob, error) {
+	var out []registry.Blob
+	err := c.db.view(func(t *tx) error {
+		out = nil
+		b := repoBucket(t, repo)
+		if b == nil {
+			return nil
+		}
+		return page(b.Bucket(bucketBlobs), "", p, func(_ string, data []byte) error {
+			var blob registry.Blob
+			err := json.Unmarshal(data, &blob)
+			out = append(out, blob)
+			return err
+		})
+	})
+	return out, err
+}

@@ -106,6 +106,8 @@ type Catalog interface {
 	LinkBlob(ctx context.Context, repo string, dgst digest.Digest) (Blob, error)
 	// Blob returns NotFound for what the repository hasn't got.
 	Blob(ctx context.Context, repo string, dgst digest.Digest) (Blob, error)
+	// Blobs lists a repository's blobs by digest; none if there is no such repository.
+	Blobs(ctx context.Context, repo string, p Page) ([]Blob, error)
 	// UnlinkBlob takes a blob away.
 	UnlinkBlob(ctx context.Context, repo string, dgst digest.Digest) error
 

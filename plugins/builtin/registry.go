@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/orlop/orlop/metadata"
@@ -51,6 +53,12 @@ type registryConfig struct {
 	Retention []registryRetention `toml:"retention"`
 	// Webhooks are told what happens.
 	Webhooks []hook.Config `toml:"webhooks"`
+	// Upstreams are registries that repositories are caches of.
+	Upstreams []registryUpstream `toml:"upstreams"`
+	// CacheFresh is for how long a cached tag is believed, such as 10m.
+	CacheFresh string `toml:"cache_fresh"`
+	// CacheBytes bounds what is cached; 0 is no bound.
+	CacheBytes int64 `toml:"cache_bytes"`
 	// AccessLog makes each request a line of the daemon's log.
 	AccessLog bool `toml:"access_log"`
 }
@@ -65,7 +73,7 @@ func (c *registryConfig) behaviour() (registry.Config, error) {
 		return registry.Config{}, fmt.Errorf("grace: %q is no time such as 24h", c.Grace)
 	}
 	out := registry.Config{Grace: grace, MaxManifest: c.MaxManifestSize, MaxBlob: c.MaxBlobSize, Shared: c.Shared, Sparse: c.Sparse, ReadOnly: c.ReadOnly}
-	return out, c.policy(&out)
+	return out, errors.Join(c.policy(&out), c.cache(&out.Cache))
 }
 
 // Validate checks all values.
@@ -84,7 +92,7 @@ func (c *registryConfig) Validate() error {
 
 func doorRegistry(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Door, "registry", func(s *plugins.Scope) plugins.Build[kinds.Server] {
-		cfg := plugins.Config(s, registryConfig{Grace: registry.DefaultGrace.String(), MaxManifestSize: registry.DefaultManifest, Shared: true,
+		cfg := plugins.Config(s, registryConfig{Grace: registry.DefaultGrace.String(), MaxManifestSize: registry.DefaultManifest, Shared: true, CacheFresh: registry.DefaultFresh.String(),
 			Auth: registryAuth{Challenge: challengeToken, TokenLife: access.DefaultTokenLife.String()}})
 		db, root := plugins.One(s, kinds.Metadata), s.Root()
 		if cfg.Listen == "" {
@@ -115,6 +123,12 @@ func (d *registryDoor) serve() (kinds.Server, error) {
 	how, err := d.cfg.behaviour()
 	if err != nil {
 		return nil, err
+	}
+	if len(how.Cache.Upstreams) > 0 {
+		how.Cache.Temp = filepath.Join(d.root, "incoming")
+		if err := os.MkdirAll(how.Cache.Temp, 0o700); err != nil {
+			return nil, err
+		}
 	}
 	guard, err := d.cfg.guard(d.root)
 	if err != nil {

@@ -21,6 +21,11 @@ func (r *Registry) getBlob(q *request) error {
 	if err != nil {
 		return err
 	}
+	if u := r.cache.upstream(q.repo); u != nil {
+		if done, err := r.cache.blob(q, u, dgst); done || err != nil {
+			return err
+		}
+	}
 	known, err := r.Catalog.Blob(q.Context(), q.repo, dgst)
 	switch {
 	case err == nil:

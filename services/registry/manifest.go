@@ -58,6 +58,11 @@ func (r *Registry) find(q *request) (registry.Manifest, error) {
 }
 
 func (r *Registry) getManifest(q *request) error {
+	if u := r.cache.upstream(q.repo); u != nil {
+		if err := r.cache.manifest(q, u); err != nil {
+			return explain(err, codeManifestUnknown)
+		}
+	}
 	m, err := r.find(q)
 	if err != nil {
 		return explain(err, codeManifestUnknown)

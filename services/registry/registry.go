@@ -79,6 +79,8 @@ type Config struct {
 	Quotas []Quota
 	// Retention says what is deleted when it is old.
 	Retention []Retention
+	// Cache makes repositories caches of other registries'.
+	Cache CacheConfig
 	// Listeners are told what happens. They must not block.
 	Listeners []func(Event)
 }
@@ -97,6 +99,7 @@ type Registry struct {
 
 	uploads keyed
 	quotas  []*quota
+	cache   *cache
 
 	stop context.CancelFunc
 	work sync.WaitGroup
@@ -119,6 +122,7 @@ func New(cfg Config, parts Parts, auth Authorizer) (*Registry, error) {
 	r := &Registry{Parts: parts, cfg: cfg, auth: auth, quotas: newQuotas(cfg.Quotas)}
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
+	r.cache = newCache(r, r.in(ctx))
 	r.work.Go(func() { r.tidy(r.in(ctx)) })
 	return r, nil
 }

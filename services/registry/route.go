@@ -63,6 +63,9 @@ func (r *Registry) answer(q *request) error {
 		return err
 	}
 	record(q.Context()).Who = q.who.Name
+	if do.needs == Push && r.cache.upstream(q.repo) != nil {
+		return Denied("repository %s is a cache of another registry: nothing can be pushed to it", q.repo)
+	}
 	return do.fn(q)
 }
 

@@ -103,7 +103,7 @@ func (r registryRig) registry(ts *testscript.TestScript, neg bool, args []string
 		metrics, err := openAddress()
 		ts.Check(err)
 		ts.Setenv("METRICS", metrics)
-		text := strings.NewReplacer("@LISTEN@", address, "@METRICS@", metrics, "@WORK@", ts.Getenv("WORK"), "@DIR@", dir).Replace(ts.ReadFile(name + ".toml"))
+		text := strings.NewReplacer("@LISTEN@", address, "@METRICS@", metrics, "@UPSTREAM@", ts.Getenv("UPSTREAM"), "@WORK@", ts.Getenv("WORK"), "@DIR@", dir).Replace(ts.ReadFile(name + ".toml"))
 		ts.Check(os.WriteFile(filepath.Join(dir, "config.toml"), []byte(text), 0o600))
 		if err := startDaemon(r.path("bin"), dir); err != nil {
 			ts.Fatalf("%v", err)
