@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/orlop/orlop/core/namespaces"
 	"github.com/orlop/orlop/metadata"
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/plugins/kinds"
@@ -59,6 +60,11 @@ type registryConfig struct {
 	CacheFresh string `toml:"cache_fresh"`
 	// CacheBytes bounds what is cached; 0 is no bound.
 	CacheBytes int64 `toml:"cache_bytes"`
+	// Mirror serves what the image store has from other registries, in the namespaces
+	// that mirror_namespaces lists, to clients that ask for it as they ask mirrors.
+	Mirror bool `toml:"mirror"`
+	// MirrorNamespaces are those of the image store that mirror is about.
+	MirrorNamespaces []string `toml:"mirror_namespaces"`
 	// AccessLog makes each request a line of the daemon's log.
 	AccessLog bool `toml:"access_log"`
 }
@@ -93,7 +99,8 @@ func (c *registryConfig) Validate() error {
 func doorRegistry(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Door, "registry", func(s *plugins.Scope) plugins.Build[kinds.Server] {
 		cfg := plugins.Config(s, registryConfig{Grace: registry.DefaultGrace.String(), MaxManifestSize: registry.DefaultManifest, Shared: true, CacheFresh: registry.DefaultFresh.String(),
-			Auth: registryAuth{Challenge: challengeToken, TokenLife: access.DefaultTokenLife.String()}})
+			MirrorNamespaces: []string{namespaces.Default, "k8s.io", "moby"},
+			Auth:             registryAuth{Challenge: challengeToken, TokenLife: access.DefaultTokenLife.String()}})
 		db, root := plugins.One(s, kinds.Metadata), s.Root()
 		if cfg.Listen == "" {
 			s.Off("listen is not set")
@@ -129,6 +136,9 @@ func (d *registryDoor) serve() (kinds.Server, error) {
 		if err := os.MkdirAll(how.Cache.Temp, 0o700); err != nil {
 			return nil, err
 		}
+	}
+	if d.cfg.Mirror {
+		how.Neighbour = registry.Neighbour{Images: d.db.Images(), Namespaces: d.cfg.MirrorNamespaces}
 	}
 	guard, err := d.cfg.guard(d.root)
 	if err != nil {

@@ -21,6 +21,9 @@ func (r *Registry) getBlob(q *request) error {
 	if err != nil {
 		return err
 	}
+	if done, err := r.neighbour(q, "blobs"); done || err != nil {
+		return err
+	}
 	if u := r.cache.upstream(q.repo); u != nil {
 		if done, err := r.cache.blob(q, u, dgst); done || err != nil {
 			return err

@@ -58,6 +58,9 @@ func (r *Registry) find(q *request) (registry.Manifest, error) {
 }
 
 func (r *Registry) getManifest(q *request) error {
+	if done, err := r.neighbour(q, "manifests"); done || err != nil {
+		return err
+	}
 	if u := r.cache.upstream(q.repo); u != nil {
 		if err := r.cache.manifest(q, u); err != nil {
 			return explain(err, codeManifestUnknown)

@@ -81,6 +81,8 @@ type Config struct {
 	Retention []Retention
 	// Cache makes repositories caches of other registries'.
 	Cache CacheConfig
+	// Neighbour serves images of the daemon's own store.
+	Neighbour Neighbour
 	// Listeners are told what happens. They must not block.
 	Listeners []func(Event)
 }
