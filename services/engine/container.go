@@ -169,7 +169,8 @@ type View struct {
 	Mounts []MountPoint
 	// Snapshotter keeps its tree, under Snapshot.
 	Snapshotter, Snapshot string
-	// LogPath is its log, "" if there is none that can be read.
+	// LogPath is its log, "" if there is none that can be read. Only [Engine.Inspect]
+	// tells, as well as ExecIDs.
 	LogPath string
 	// Folder holds its files.
 	Folder string
@@ -190,9 +191,6 @@ func (e *Engine) view(c *Container) View {
 	settings := c.rec.Networks
 	c.mu.Unlock()
 	e.showNetworks(&v, settings)
-	if readable(&v.HostConfig.LogConfig) {
-		v.LogPath = e.logPath(c.ID)
-	}
 	return v
 }
 
@@ -258,6 +256,9 @@ func (e *Engine) Inspect(ref string) (View, error) {
 		return View{}, err
 	}
 	v := e.view(c)
+	if readable(&v.HostConfig.LogConfig) {
+		v.LogPath = e.logPath(c.ID)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for id, x := range e.execs {
@@ -270,22 +271,33 @@ func (e *Engine) Inspect(ref string) (View, error) {
 }
 
 // all returns the containers, the newest first.
-func (e *Engine) all() []View {
+func (e *Engine) all() []View { return e.some(func(State) bool { return true }) }
+
+// some returns the containers whose state is asked for, the newest first.
+func (e *Engine) some(keep func(State) bool) []View {
+	type item struct {
+		c    *Container
+		born time.Time
+	}
 	e.mu.Lock()
-	list := make([]*Container, 0, len(e.byID))
+	list := make([]item, 0, len(e.byID))
 	for _, c := range e.byID {
-		list = append(list, c)
+		list = append(list, item{c: c})
 	}
 	e.mu.Unlock()
-	out := make([]View, 0, len(list))
-	for _, c := range list {
-		out = append(out, e.view(c))
+	list = slices.DeleteFunc(list, func(i item) bool { return !keep(i.c.state()) })
+	for i := range list {
+		list[i].born = list[i].c.born()
 	}
-	slices.SortFunc(out, func(a, b View) int {
-		if d := b.Created.Compare(a.Created); d != 0 {
+	slices.SortFunc(list, func(a, b item) int {
+		if d := b.born.Compare(a.born); d != 0 {
 			return d
 		}
-		return strings.Compare(a.ID, b.ID)
+		return strings.Compare(a.c.ID, b.c.ID)
 	})
+	out := make([]View, len(list))
+	for i, x := range list {
+		out[i] = e.view(x.c)
+	}
 	return out
 }

@@ -136,10 +136,8 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]View, error) {
 		return nil, err
 	}
 	out := []View{}
-	for _, v := range e.all() {
-		if !o.All && o.Limit <= 0 && !v.State.Running && !v.State.Restarting && !f.has("status") && !f.has("exited") {
-			continue
-		}
+	every := o.All || o.Limit > 0 || f.has("status") || f.has("exited")
+	for _, v := range e.some(func(s State) bool { return every || s.Running || s.Restarting }) {
 		if !bounds.fit(v) || !f.fitContainer(v) {
 			continue
 		}
