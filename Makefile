@@ -50,7 +50,7 @@ conformance: build deps ## suites of others: containerd's stores, the OCI runtim
 proto: ## the .proto files: style, and that they only grow since main
 	go test -count=1 ./test/proto
 
-bench: build deps ## measure beside every peer on this machine; ROUNDS=15 ONLY=start,exec,many,memory,pull
+bench: build deps ## measure beside every peer on this machine; ROUNDS=15 ONLY=start,bridge,exec,many,memory,pull
 	go run ./test/bench/peers -rounds $(or $(ROUNDS),15) $(if $(ONLY),-only $(ONLY))
 	go test -run - -bench . ./test/bench ./internal/inflate
 

@@ -19,7 +19,8 @@ type engine struct {
 	stop func() error
 
 	pull     func(image string) []string
-	run      func(image, id string) []string // true, until it has ended and is removed
+	run      func(image, id string) []string // true, without a network, until it has ended and is removed
+	bridged  func(image, id string) []string // the same on the default bridge; nil: it has none
 	detached func(image, id string) []string // sleep
 	exec     func(id, execID string) []string
 	rm       func(id string) [][]string
@@ -30,9 +31,12 @@ var makers = []struct {
 	name  string
 	start func(b *bench, dir string) (*engine, error)
 }{
+	{"orlop + orlopd", (*bench).orlopClient},
+	{"docker + orlopd", func(b *bench, dir string) (*engine, error) { return b.orlopDoor(dir, "docker") }},
 	{"orlopctl + orlopd", func(b *bench, dir string) (*engine, error) { return b.orlop(dir, orlopctl) }},
 	{"ctr + orlopd", func(b *bench, dir string) (*engine, error) { return b.orlop(dir, ctr) }},
 	{"ctr + containerd", (*bench).containerd},
+	{"docker + dockerd", (*bench).dockerd},
 	{"podman", (*bench).podman},
 }
 
@@ -128,6 +132,9 @@ func (b *bench) podman(dir string) (*engine, error) {
 	}
 	e.run = func(image, id string) []string {
 		return call("run", "--rm", "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--name", id, image, "/bin/true")
+	}
+	e.bridged = func(image, id string) []string {
+		return call("run", "--rm", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--name", id, image, "/bin/true")
 	}
 	e.detached = func(image, id string) []string {
 		return call("run", "-d", "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--name", id, image, "/bin/sleep", "3600")

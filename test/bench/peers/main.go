@@ -2,7 +2,9 @@
 // one run, and prints medians, ratios and budgets as a table. It is a
 // benchmark: it fails only if something doesn't work, never for being slow.
 //
-//	go run ./test/bench/peers [-rounds N] [-only start,exec,many,memory,pull]
+//	go run ./test/bench/peers [-rounds N] [-only start,bridge,exec,many,memory,pull]
+//
+// Daemons make bridges and rules where it runs: unshare --net keeps them apart.
 //
 // It needs root, the programs in bin/ and what test/deps.sh installs. Every
 // daemon is a private one, with its root on an ext4 made for it in a file on a
@@ -29,6 +31,7 @@ type measure struct {
 
 var measures = []measure{
 	{"start", (*bench).starts},
+	{"bridge", (*bench).bridges},
 	{"exec", (*bench).execs},
 	{"many", (*bench).many},
 	{"memory", (*bench).memory},
@@ -54,7 +57,7 @@ func main() {
 
 func run() (err error) {
 	rounds := flag.Int("rounds", 15, "how often each thing is measured")
-	only := flag.String("only", "", "measures to take, by commas: start, exec, many, memory, pull")
+	only := flag.String("only", "", "measures to take, by commas: start, bridge, exec, many, memory, pull")
 	bin := flag.String("bin", "bin", "folder of Orlop's programs")
 	flag.Parse()
 	if os.Geteuid() != 0 {
@@ -103,7 +106,7 @@ func (b *bench) path(elem ...string) string {
 }
 
 func (b *bench) prepare() error {
-	for _, program := range []string{"orlopd", "orlopctl", "orlop-runtime", "containerd-shim-orlop-v1"} {
+	for _, program := range []string{"orlopd", "orlop", "orlopctl", "orlop-runtime", "containerd-shim-orlop-v1"} {
 		if _, err := os.Stat(filepath.Join(b.bin, program)); err != nil {
 			return fmt.Errorf("%w: make build makes it", err)
 		}
