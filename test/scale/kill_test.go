@@ -3,7 +3,6 @@ package scale
 import (
 	"context"
 	"flag"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -99,7 +98,7 @@ func (r *rig) startLeft() (started int) {
 		}
 	}
 	for _, c := range last {
-		r.t.Error(fmt.Sprintf("container %s stays: %s", c.ID, c.Status))
+		r.t.Errorf("container %s stays: %s", c.ID, c.Status)
 	}
 	r.t.FailNow()
 	return started

@@ -24,8 +24,8 @@ type attachment struct {
 	start   bool   // it is yet to be started
 }
 
-// run attaches, starts and waits. Attach and wait come before the start, so that
-// nothing is missed however short the run is.
+// run attaches, starts and waits. Attach and wait, side by side, come before the start,
+// so that nothing is missed however short the run is.
 func (a *attachment) run(ctx context.Context, s *session.Session) error {
 	e, err := s.Engine()
 	if err != nil {
@@ -45,18 +45,13 @@ func (a *attachment) run(ctx context.Context, s *session.Session) error {
 	if a.keys == "" {
 		a.keys = s.Config().DetachKeys
 	}
+	waiting := make(chan client.ContainerWaitResult, 1)
+	go func() { waiting <- e.ContainerWait(ctx, a.id, client.ContainerWaitOptions{Condition: a.condition()}) }()
 	streams, attached, err := a.connect(ctx, s, e)
 	if err != nil {
 		return session.StartFailure(err)
 	}
-	condition := container.WaitConditionNextExit
-	switch {
-	case a.removed:
-		condition = container.WaitConditionRemoved
-	case !a.start:
-		condition = container.WaitConditionNotRunning
-	}
-	ended := e.ContainerWait(ctx, a.id, client.ContainerWaitOptions{Condition: condition})
+	ended := <-waiting
 	if a.start {
 		if _, err := e.ContainerStart(ctx, a.id, client.ContainerStartOptions{}); err != nil {
 			streams.close()
@@ -87,6 +82,17 @@ func (a *attachment) run(ctx context.Context, s *session.Session) error {
 		}
 	}
 	return awaitEnd(ended)
+}
+
+// condition is what is waited for.
+func (a *attachment) condition() container.WaitCondition {
+	switch {
+	case a.removed:
+		return container.WaitConditionRemoved
+	case !a.start:
+		return container.WaitConditionNotRunning
+	}
+	return container.WaitConditionNextExit
 }
 
 // streams are the copying of bytes, that is under way.
