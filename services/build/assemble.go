@@ -19,7 +19,6 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/cmd/buildkitd/config"
 	"github.com/moby/buildkit/control"
-	"github.com/moby/buildkit/executor"
 	"github.com/moby/buildkit/executor/oci"
 	"github.com/moby/buildkit/executor/resources"
 	"github.com/moby/buildkit/executor/runcexecutor"
@@ -109,7 +108,8 @@ func (o *opened) build(cfg Config, parts Parts) error {
 	}
 	o.control, err = control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: pool,
-		Frontends: map[string]frontend.Frontend{"dockerfile.v0": forwarder.NewGatewayForwarder(pool.Infos(), dockerfile.Build), "gateway.v0": remote},
+		Frontends: map[string]frontend.Frontend{
+			"dockerfile.v0": chooser{forwarder.NewGatewayForwarder(pool.Infos(), dockerfile.Build), parts.Networks}, "gateway.v0": chooser{remote, parts.Networks}},
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
 			"registry": registrycache.ResolveCacheExporterFunc(sessions, hosts), "local": localcache.ResolveCacheExporterFunc(sessions), "inline": inline.ResolveCacheExporterFunc(),
 		},
@@ -160,7 +160,7 @@ func (o *opened) workerOptions(cfg Config, parts Parts, hosts docker.RegistryHos
 	if err != nil {
 		return opt, err
 	}
-	networks := providers(parts.Networks)
+	networks := providers(parts.Networks, filepath.Join(cfg.State, "run"))
 	exec, err := runcexecutor.New(runcexecutor.Opt{Root: filepath.Join(cfg.State, "run"), CommandCandidates: []string{cfg.Runtime},
 		DefaultCgroupParent: cgroupParent, ProcessMode: oci.ProcessSandbox, ResourceMonitor: usage}, networks)
 	if err != nil {
@@ -180,7 +180,7 @@ func (o *opened) workerOptions(cfg Config, parts Parts, hosts docker.RegistryHos
 		Labels: map[string]string{label.Executor: "oci", label.Snapshotter: cfg.Snapshotter, label.Hostname: name, label.Network: "orlop",
 			label.OCIProcessMode: oci.ProcessSandbox.String(), label.SELinuxEnabled: "false"},
 		Platforms: archutil.SupportedPlatforms(true), GCPolicy: policy(cfg.Cache),
-		NetworkProviders: networks, Executor: executor.Executor(exec),
+		NetworkProviders: networks, Executor: connecting{exec},
 		Snapshotter:  snapshots.NewSnapshotter(cfg.Snapshotter, stores.Snapshots{Snapshotter: snapshotter}, namespaces.Default, nil),
 		ContentStore: blobs, Applier: differ, Differ: differ, ImageStore: stores.Images{Store: parts.Images},
 		RegistryHosts: hosts, LeaseManager: leaseutil.WithNamespace(stores.Leases{Manager: parts.Leases}, namespaces.Default), GarbageCollect: collect,

@@ -4,44 +4,58 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
 
 	"github.com/moby/buildkit/executor/resources/types"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/network"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/orlop/orlop/network/dns"
 	networks "github.com/orlop/orlop/services/network"
 )
 
 // defaultNetwork is what steps are connected to that ask for nothing else.
 const defaultNetwork = "bridge"
 
-// providers are the networks that steps may ask for.
-func providers(s *networks.Service) map[pb.NetMode]network.Provider {
+// providers are the networks that steps may ask for; files is where those are that they
+// mount.
+func providers(s *networks.Service, files string) map[pb.NetMode]network.Provider {
 	out := map[pb.NetMode]network.Provider{pb.NetMode_HOST: network.NewHostProvider(), pb.NetMode_NONE: network.NewNoneProvider()}
 	out[pb.NetMode_UNSET] = out[pb.NetMode_HOST]
 	if s != nil {
-		out[pb.NetMode_UNSET] = bridged{s}
+		out[pb.NetMode_UNSET] = bridged{s, files}
 	}
 	return out
 }
 
-// bridged connects each step to the default network.
-type bridged struct{ networks *networks.Service }
+// bridged connects each step to the default network, or to the one that it names.
+type bridged struct {
+	networks *networks.Service
+	files    string
+}
 
 // New makes a namespace for one step.
 func (b bridged) New(ctx context.Context, hostname string, _ network.NamespaceOptions) (network.Namespace, error) {
 	raw := make([]byte, 32)
 	rand.Read(raw)
 	id := hex.EncodeToString(raw)
-	made, err := b.networks.Prepare(ctx, networks.Plan{ID: id, Name: "build-" + id[:12], Wishes: []networks.Wish{{Network: defaultNetwork}}})
+	made, err := b.networks.Prepare(ctx, networks.Plan{ID: id, Name: "build-" + id[:12], Wishes: []networks.Wish{{Network: networkOf(ctx)}}})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.networks.Connect(ctx, id); err != nil {
-		return nil, err
+	out := &sandbox{networks: b.networks, id: id, path: made.Path}
+	now, err := b.networks.Connect(ctx, id)
+	if err == nil && now.Resolves() {
+		out.resolv = filepath.Join(b.files, "resolv."+id)
+		err = os.WriteFile(out.resolv, []byte("nameserver "+dns.Address.String()+"\noptions ndots:0\n"), 0o644)
 	}
-	return &sandbox{b.networks, id, made.Path}, nil
+	if err != nil {
+		return nil, errors.Join(err, out.Close())
+	}
+	return out, nil
 }
 
 // Close leaves the networks to the daemon.
@@ -51,10 +65,16 @@ func (b bridged) Close() error { return nil }
 type sandbox struct {
 	networks *networks.Service
 	id, path string
+	resolv   string // the step's resolv.conf, empty for the host's
 }
 
 // Set names it in the step's spec.
 func (s *sandbox) Set(spec *specs.Spec) error {
+	for i, m := range spec.Mounts {
+		if m.Destination == "/etc/resolv.conf" && s.resolv != "" {
+			spec.Mounts[i].Source = s.resolv
+		}
+	}
 	for i, ns := range spec.Linux.Namespaces {
 		if ns.Type == specs.NetworkNamespace {
 			spec.Linux.Namespaces[i].Path = s.path
@@ -66,7 +86,13 @@ func (s *sandbox) Set(spec *specs.Spec) error {
 }
 
 // Close leaves the network.
-func (s *sandbox) Close() error { return s.networks.Leave(context.Background(), s.id) }
+func (s *sandbox) Close() error {
+	err := s.networks.Leave(context.Background(), s.id)
+	if s.resolv != "" {
+		err = errors.Join(err, os.Remove(s.resolv))
+	}
+	return err
+}
 
 // Sample isn't taken.
 func (s *sandbox) Sample() (*types.NetworkSample, error) { return nil, nil }

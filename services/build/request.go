@@ -179,12 +179,8 @@ func (r *Request) attributes() (map[string]string, error) {
 	if r.ShmSize > 0 {
 		set("shm-size", strconv.FormatInt(r.ShmSize, 10))
 	}
-	switch r.Network {
-	case "host", "none":
-		out["force-network-mode"] = r.Network
-	case "", "default", "bridge":
-	default:
-		return nil, fmt.Errorf("network mode %q is not supported by builds: use default, none or host: %w", r.Network, errdefs.ErrNotImplemented)
+	if r.Network != "default" && r.Network != defaultNetwork {
+		set(attrNetwork, r.Network)
 	}
 	if len(r.ExtraHosts) > 0 {
 		hosts, err := extraHosts(r.ExtraHosts)

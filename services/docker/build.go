@@ -72,12 +72,16 @@ func buildImage(s *Server, c *call) error {
 		defer s.builds.remove(id)
 	}
 	// The answer begins while the body is still being read.
-	if err := http.NewResponseController(c.w).EnableFullDuplex(); err != nil {
+	control := http.NewResponseController(c.w)
+	if err := control.EnableFullDuplex(); err != nil {
 		return err
 	}
+	c.w.Header().Set("Connection", "close") // the body may not have been read to its end
+	body := &buildBody{from: c.r.Body}
+	defer body.end(control)
 	out := newJSONStream(c)
 	view := newBuildView(out, r.Trace, r.Quiet)
-	got, err := s.builder.Classic(ctx, r, c.r.Body, view)
+	got, err := s.builder.Classic(ctx, r, body, view)
 	if err != nil {
 		return view.fail(err)
 	}

@@ -118,5 +118,9 @@ func (r *rig) emptied(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	t.Errorf("left after everything was removed:\n%s\n%s", strings.Join(left, "\n"), r.run("ctr", "-a", r.path("state", "orlopd.sock"), "-n", "default", "leases", "ls"))
+	why := ""
+	for _, kind := range []string{"namespaces", "leases", "images", "content"} {
+		why += r.run("ctr", "-a", r.path("state", "orlopd.sock"), "-n", "default", kind, "ls")
+	}
+	t.Errorf("left after everything was removed:\n%s\n%s", strings.Join(left, "\n"), why)
 }
