@@ -17,7 +17,7 @@ type served struct {
 	commit string // of the repository's branch main
 }
 
-// serveFiles serves /hello.txt, /Dockerfile and /git/repo.git.
+// serveFiles serves /hello.txt, /Dockerfile, /long and /git/repo.git.
 func serveFiles(t *testing.T) *served {
 	t.Helper()
 	dir := t.TempDir()
@@ -46,6 +46,10 @@ cd ..; git clone -q --bare work "$0"; git -C "$0" rev-parse main`
 	mux.HandleFunc("/Dockerfile", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
 		w.Write([]byte("FROM box\nRUN echo \"by the server's\" > /made\n"))
+	})
+	mux.HandleFunc("/long", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.Write([]byte("FROM box\nRUN sleep 1000\n"))
 	})
 	mux.Handle("/git/", &cgi.Handler{Path: "/usr/lib/git-core/git-http-backend", Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(repo), "GIT_HTTP_EXPORT_ALL=1"}, Root: "/git"})
 	s := httptest.NewServer(mux)
