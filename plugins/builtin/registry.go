@@ -65,6 +65,8 @@ type registryConfig struct {
 	Mirror bool `toml:"mirror"`
 	// MirrorNamespaces are those of the image store that mirror is about.
 	MirrorNamespaces []string `toml:"mirror_namespaces"`
+	// UI serves pages about what there is below /ui/, to read.
+	UI bool `toml:"ui"`
 	// AccessLog makes each request a line of the daemon's log.
 	AccessLog bool `toml:"access_log"`
 }
@@ -153,7 +155,7 @@ func (d *registryDoor) serve() (kinds.Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, hooks.Close())
 	}
-	srv, err := registry.Serve(d.cfg.socket(), d.watch.Wrap(guard.mux(reg.Handler())), reg, hooks)
+	srv, err := registry.Serve(d.cfg.socket(), d.watch.Wrap(guard.mux(d.cfg.paged(reg))), reg, hooks)
 	if err != nil {
 		return nil, errors.Join(err, reg.Close(), hooks.Close())
 	}

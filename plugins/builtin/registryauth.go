@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/orlop/orlop/services/registry"
@@ -84,5 +85,20 @@ func (g registryGuard) mux(reg http.Handler) http.Handler {
 			return
 		}
 		reg.ServeHTTP(w, r)
+	})
+}
+
+// paged adds the pages, if they are wanted.
+func (c *registryConfig) paged(reg *registry.Registry) http.Handler {
+	if !c.UI {
+		return reg.Handler()
+	}
+	api, pages := reg.Handler(), reg.Pages()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, registry.PagePath) {
+			pages.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
 	})
 }
