@@ -36,6 +36,7 @@ RUN sleep 0.1 && echo done > /done
 // TestKilledDaemon kills the daemon in the middle of builds. The next one must leave
 // nothing of them, and build.
 func TestKilledDaemon(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "")
 	r.write("killed.txtar", killedScene)
 	s := r.readScene(t, r.path("killed.txtar"))

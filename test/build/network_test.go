@@ -7,6 +7,7 @@ import (
 
 // TestNetworks builds on a network of one's own, where steps find others by name.
 func TestNetworks(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "")
 	r.docker("network", "create", "own")
 	r.docker("run", "-d", "--name", "server", "--network", "own", "box", "/bin/busybox", "httpd", "-f", "-p", "8000", "-h", "/")

@@ -27,6 +27,7 @@ f
 
 // TestOutputs tries what a build can be given out as, and what can be told with it.
 func TestOutputs(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "")
 	r.write("app.txtar", app)
 	s := r.readScene(t, r.path("app.txtar"))

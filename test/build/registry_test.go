@@ -8,6 +8,7 @@ import (
 
 // TestRegistries wants builds to find registries as the daemon's pulls do: by hosts.toml.
 func TestRegistries(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "")
 	r.stop(15)
 	r.write("config.toml", fmt.Sprintf("version = 3\n[plugins.\"io.containerd.transfer.v1.local\"]\nconfig_path = [%q]\n", r.path("certs.d")))

@@ -8,6 +8,7 @@ import (
 
 // TestReproducible builds the same on two machines that know nothing of each other.
 func TestReproducible(t *testing.T) {
+	t.Parallel()
 	var digests []string
 	for range 2 {
 		r := newRig(t, "")

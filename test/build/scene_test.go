@@ -11,6 +11,7 @@ import (
 
 // TestScenes builds each case through every door, and wants the same image.
 func TestScenes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "")
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {

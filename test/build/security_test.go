@@ -37,6 +37,7 @@ func (s sentinel) intact(t *testing.T) {
 
 // TestSecurity tries what was a hole in other builders.
 func TestSecurity(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "")
 	host := r.sentinel()
 	for name, fn := range map[string]func(*testing.T, *rig, sentinel){"mounts": evilMounts, "entitlements": unentitled, "archives": evilArchives,
