@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
+	"github.com/orlop/orlop/core/namespaces"
 	"github.com/orlop/orlop/services/build/stores"
 )
 
@@ -110,10 +111,17 @@ func (b *Builder) sweepLeases(ctx context.Context) error {
 	if !b.Used() {
 		return nil
 	}
-	list, err := b.parts.Leases.List(in(ctx), `labels."`+stores.RunLabel+`"`)
-	errs := []error{err}
-	for _, l := range list {
-		errs = append(errs, b.parts.Leases.Delete(in(ctx), l.ID, false))
+	var errs []error
+	for _, ns := range []string{namespaces.Default, namespaces.Default + historySuffix} {
+		held := namespaces.With(ctx, ns)
+		list, err := b.parts.Leases.List(held, `labels."`+stores.RunLabel+`"`)
+		errs = append(errs, err)
+		for _, l := range list {
+			errs = append(errs, b.parts.Leases.Delete(held, l.ID, false))
+		}
 	}
 	return errors.Join(errs...)
 }
+
+// historySuffix names the namespace in which BuildKit keeps logs and records of builds.
+const historySuffix = "_history"

@@ -120,8 +120,10 @@ func (r *rig) emptied(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	why := ""
-	for _, kind := range []string{"namespaces", "leases", "images", "content"} {
-		why += r.run("ctr", "-a", r.path("state", "orlopd.sock"), "-n", "default", kind, "ls")
+	for _, ns := range []string{"default", "default_history"} {
+		for _, kind := range []string{"leases", "images", "content"} {
+			why += r.run("ctr", "-a", r.path("state", "orlopd.sock"), "-n", ns, kind, "ls")
+		}
 	}
 	t.Errorf("left after everything was removed:\n%s\n%s", strings.Join(left, "\n"), why)
 }

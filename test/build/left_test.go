@@ -35,7 +35,7 @@ func (r *rig) left() []string {
 	for _, pattern := range []string{filepath.Join(state, "run", "*"), filepath.Join(state, "mounts", "*"), r.path("root", "tmp", "*"), r.path("state", "*", "ns", "*"), r.path("state", "*", "sandboxes", "*")} {
 		list, _ := filepath.Glob(pattern)
 		for _, path := range list {
-			if !slices.Contains([]string{"hosts", "resolv.conf", "runc-log.json", "resolv-host.conf"}, filepath.Base(path)) {
+			if !slices.Contains([]string{"hosts", "resolv.conf", "runc-log.json", "resolv-host.conf"}, filepath.Base(path)) && !forgotten(path) {
 				found = append(found, path)
 			}
 		}
@@ -57,4 +57,11 @@ func (r *rig) steps() []string {
 		}
 	}
 	return found
+}
+
+// forgotten is an empty folder that BuildKit leaves where a mount was to be and a copy
+// fails; the next start sweeps it.
+func forgotten(path string) bool {
+	entries, err := os.ReadDir(path)
+	return err == nil && len(entries) == 0 && strings.HasPrefix(filepath.Base(path), "buildkit-mount")
 }
