@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -170,7 +171,9 @@ func (m *Manager) serveCommand(binary, path string, l *net.UnixListener) (*exec.
 
 // shimEnv is the environment of shims.
 func shimEnv(address string) []string {
-	return append(os.Environ(), "TTRPC_ADDRESS="+address+".ttrpc", "GRPC_ADDRESS="+address, "MAX_SHIM_VERSION=3", "GOMAXPROCS=2")
+	// The folder for temporary files may be the daemon's own, which its next start sweeps.
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TMPDIR=") })
+	return append(env, "TTRPC_ADDRESS="+address+".ttrpc", "GRPC_ADDRESS="+address, "MAX_SHIM_VERSION=3", "GOMAXPROCS=2")
 }
 
 // findShim looks for a shim program beside the daemon, then on PATH.
