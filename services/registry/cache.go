@@ -117,7 +117,13 @@ func (c *cache) manifest(q *request, u *Upstream) error {
 	if there && (strings.Contains(q.ref, ":") || c.fresh(key)) {
 		return nil
 	}
-	ask := c.ask(key, func(ctx context.Context) error { return c.renew(ctx, u, q.repo, q.ref, known.Digest) })
+	ask := c.ask(key, func(ctx context.Context) error {
+		// Somebody else's question may have been answered since we looked.
+		if _, err := c.r.find(q); err == nil && !there && (strings.Contains(q.ref, ":") || c.fresh(key)) {
+			return nil
+		}
+		return c.renew(ctx, u, q.repo, q.ref, known.Digest)
+	})
 	select {
 	case <-ask.done:
 	case <-q.Context().Done():

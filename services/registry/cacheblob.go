@@ -41,8 +41,8 @@ func (c *cache) blob(q *request, u *Upstream, dgst digest.Digest) (bool, error) 
 		q.w.WriteHeader(http.StatusOK)
 		return true, nil
 	}
-	s, err := c.fetch(u, q.repo, dgst, size)
-	if err != nil {
+	s, err := c.fetch(q.Context(), u, q.repo, dgst, size)
+	if err != nil || s == nil {
 		return false, err
 	}
 	defer s.leave()
@@ -91,12 +91,16 @@ type spool struct {
 	users int // the fetch is one
 }
 
-// fetch begins to bring a blob, or joins those who wait for it.
-func (c *cache) fetch(u *Upstream, repo string, dgst digest.Digest, size int64) (*spool, error) {
+// fetch begins to bring a blob, or joins those who wait for it. It returns nil for one
+// that has come meanwhile: what is linked is linked before it is no longer coming.
+func (c *cache) fetch(ctx context.Context, u *Upstream, repo string, dgst digest.Digest, size int64) (*spool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s := c.coming[dgst]; s != nil && s.join() {
 		return s, nil
+	}
+	if _, err := c.r.Catalog.Blob(ctx, repo, dgst); err == nil || !errdefs.IsNotFound(err) {
+		return nil, err
 	}
 	f, err := os.CreateTemp(c.cfg.Temp, "orlop-cache-")
 	if err != nil {
