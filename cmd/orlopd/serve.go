@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -41,6 +42,19 @@ func (p *program) serve() error {
 	return live(plan, daemon)
 }
 
+// temporary gives the daemon a folder for temporary files that is its own: the next
+// start sweeps what a crash left in it.
+func temporary(s config.Settings) error {
+	dir := s.Temp
+	if dir == "" {
+		dir = filepath.Join(s.Root, "tmp")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("temp: %w", err)
+		}
+	}
+	return os.Setenv("TMPDIR", dir)
+}
+
 // prepare makes the process and its folders what the settings say.
 func prepare(s config.Settings) error {
 	if err := builtin.SetLog(s.Debug); err != nil {
@@ -60,10 +74,8 @@ func prepare(s config.Settings) error {
 			return fmt.Errorf("%s: %w", dir.key, err)
 		}
 	}
-	if s.Temp != "" {
-		if err := os.Setenv("TMPDIR", s.Temp); err != nil {
-			return err
-		}
+	if err := temporary(s); err != nil {
+		return err
 	}
 	if s.Cgroup.Path != "" {
 		log.L.Warnf("cgroup.path %s is not applied: start the daemon in that cgroup, as systemd does", s.Cgroup.Path)

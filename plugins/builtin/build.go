@@ -2,7 +2,6 @@ package builtin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -68,18 +67,18 @@ func builder(r *plugins.Registry) {
 		db, differ, drivers := plugins.One(s, kinds.Metadata), plugins.One(s, kinds.Differ), plugins.All(s, kinds.Snapshotter)
 		nets, transfers := plugins.Optional(s, kinds.Networks), plugins.Optional(s, kinds.Transfer)
 		chosen := s.Settings().Defaults[kinds.Snapshotter.Name()]
-		root, state, temp := s.Root(), s.State(), filepath.Join(s.Settings().Root, "tmp")
+		root, state, temp := s.Root(), s.State(), ""
+		if s.Settings().Temp == "" {
+			temp = filepath.Join(s.Settings().Root, "tmp")
+		}
 		return func(ctx context.Context) (*build.Builder, error) {
 			connect, _ := nets()
 			name := cfg.Snapshotter
 			if name == "" {
 				name = clientsDefault(db(), chosen, drivers())(ctx)
 			}
-			// BuildKit mounts trees and secrets in the folder for temporary files: it must be
-			// ours alone, so that the next start can sweep it, and short, for sockets in it.
-			if err := errors.Join(os.MkdirAll(temp, 0o700), os.Setenv("TMPDIR", temp)); err != nil {
-				return nil, err
-			}
+			// BuildKit mounts trees and secrets in the folder for temporary files, which is
+			// the program's to set (TMPDIR): the next start sweeps it if it is ours alone.
 			var endpoints func(string) ([]remote.Endpoint, error)
 			if t, ok := transfers(); ok {
 				endpoints = t.Endpoints
