@@ -173,3 +173,26 @@ func TestReadOnlyOfOverlay(t *testing.T) {
 		t.Errorf("%q", got[0].Options)
 	}
 }
+
+func TestUnmountBelow(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	inner := filepath.Join(dir, "with space")
+	for _, at := range []string{dir, inner, filepath.Join(inner, "deep")} {
+		if err := os.MkdirAll(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := All([]mount.Mount{{Type: "tmpfs", Source: "tmpfs"}}, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer Unmount(dir, true)
+	if err := UnmountBelow(dir); err != nil {
+		t.Error(err)
+	}
+	for at, want := range map[string]bool{dir: true, inner: false} {
+		if is, err := IsMountPoint(at); is != want {
+			t.Errorf("%s is mounted: %v, want %v (%v)", at, is, want, err)
+		}
+	}
+}

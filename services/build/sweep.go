@@ -9,14 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/containerd/log"
-	"golang.org/x/sys/unix"
 
 	"github.com/orlop/orlop/core/namespaces"
+	"github.com/orlop/orlop/internal/mounts"
 	"github.com/orlop/orlop/services/build/stores"
 )
 
@@ -66,7 +64,7 @@ func sweepFolder(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := unmountBelow(dir); err != nil {
+	if err := mounts.UnmountBelow(dir); err != nil {
 		return err // else what is mounted would be removed
 	}
 	var errs []error
@@ -75,36 +73,6 @@ func sweepFolder(dir string) error {
 	}
 	return errors.Join(errs...)
 }
-
-// unmountBelow unmounts all below a folder, the last mounted first.
-func unmountBelow(dir string) error {
-	dir, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return err
-	}
-	data, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		return err
-	}
-	var points []string
-	for line := range strings.Lines(string(data)) {
-		if f := strings.Fields(line); len(f) > 1 {
-			if at := unescape.Replace(f[1]); strings.HasPrefix(at, dir+"/") {
-				points = append(points, at)
-			}
-		}
-	}
-	var errs []error
-	for _, at := range slices.Backward(points) {
-		if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-			errs = append(errs, fmt.Errorf("unmount %s: %w", at, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// unescape reads paths as the kernel writes them in lists of mounts.
-var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 // sweepLeases ends the leases that builds hold while they run.
 func (b *Builder) sweepLeases(ctx context.Context) error {

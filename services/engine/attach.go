@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
+	"github.com/orlop/orlop/core/worded"
 	"github.com/orlop/orlop/internal/detach"
 )
 
@@ -93,7 +94,7 @@ func (a *Attachment) wait() {
 	if len(c.pending) >= maxPending {
 		oldest := c.pending[0]
 		c.pending = c.pending[1:]
-		go oldest.end(&Error{"too many clients wait for the container to start", unix.EAGAIN})
+		go oldest.end(worded.New(unix.EAGAIN, "too many clients wait for the container to start"))
 	}
 	c.pending = append(c.pending, a)
 }

@@ -1,43 +1,30 @@
 package engine
 
 import (
-	"fmt"
-
 	"github.com/containerd/errdefs"
+
+	"github.com/orlop/orlop/core/worded"
 )
 
-// Error is an error whose text is for the client as it is; its class is one of
-// errdefs'.
-type Error struct {
-	text  string
-	class error
-}
-
-// Error returns the text alone: clients compare it.
-func (e *Error) Error() string { return e.text }
-
-// Unwrap returns the class.
-func (e *Error) Unwrap() error { return e.class }
-
 func notFound(format string, args ...any) error {
-	return &Error{fmt.Sprintf(format, args...), errdefs.ErrNotFound}
+	return worded.New(errdefs.ErrNotFound, format, args...)
 }
 
 func invalid(format string, args ...any) error {
-	return &Error{fmt.Sprintf(format, args...), errdefs.ErrInvalidArgument}
+	return worded.New(errdefs.ErrInvalidArgument, format, args...)
 }
 
 func conflict(format string, args ...any) error {
-	return &Error{fmt.Sprintf(format, args...), errdefs.ErrConflict}
+	return worded.New(errdefs.ErrConflict, format, args...)
 }
 
 func missing(format string, args ...any) error {
-	return &Error{fmt.Sprintf(format, args...), errdefs.ErrNotImplemented}
+	return worded.New(errdefs.ErrNotImplemented, format, args...)
 }
 
 func denied(format string, args ...any) error {
-	return &Error{fmt.Sprintf(format, args...), errdefs.ErrPermissionDenied}
+	return worded.New(errdefs.ErrPermissionDenied, format, args...)
 }
 
 // errUnchanged says that there was nothing to do.
-var errUnchanged = &Error{"nothing to do", errdefs.ErrNotModified}
+var errUnchanged = worded.New(errdefs.ErrNotModified, "nothing to do")

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 
 	"github.com/orlop/orlop/core/namespaces"
+	"github.com/orlop/orlop/core/worded"
 )
 
 // Event is something that happened to a container or an image.
@@ -117,7 +118,7 @@ func (e *Engine) Events(ctx context.Context, q EventQuery, fn func(Event) error)
 		select {
 		case ev, ok := <-next:
 			if !ok {
-				return &Error{"events come faster than they are read, or the daemon stops", errdefs.ErrUnavailable}
+				return worded.New(errdefs.ErrUnavailable, "events come faster than they are read, or the daemon stops")
 			}
 			if q.Filters.fitEvent(ev) {
 				if err := fn(ev); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 
+	"github.com/orlop/orlop/core/worded"
 	"github.com/orlop/orlop/shims/manager"
 )
 
@@ -143,4 +144,4 @@ func (e *Engine) resume(ctx context.Context, c *Container, t *manager.Task) {
 	e.work.Go(func() { e.monitor(c) })
 }
 
-var errCutOff = &Error{"the daemon was stopped while it started the container", errdefs.ErrUnavailable}
+var errCutOff = worded.New(errdefs.ErrUnavailable, "the daemon was stopped while it started the container")

@@ -12,6 +12,8 @@ import (
 	apinet "github.com/moby/moby/api/types/network"
 
 	networks "github.com/orlop/orlop/services/network"
+
+	"github.com/orlop/orlop/core/worded"
 )
 
 // Networks connects containers to networks other than the host's, none and that
@@ -219,7 +221,7 @@ func networkError(err error) error {
 	if err == nil || strings.HasPrefix(err.Error(), networkFailed) {
 		return err
 	}
-	return &Error{networkFailed + ": " + err.Error(), err}
+	return worded.New(err, "%s: %v", networkFailed, err)
 }
 
 func servers(list []netip.Addr) []netip.AddrPort {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -35,16 +34,16 @@ func (e *Engine) Connect(ctx context.Context, ref, network string, given *apinet
 	s := c.state()
 	switch {
 	case h.NetworkMode.IsHost(), h.NetworkMode.IsContainer():
-		return forbidden("container sharing network namespace with another container or host cannot be connected to any other network")
+		return denied("container sharing network namespace with another container or host cannot be connected to any other network")
 	case r.Name == networks.Host, r.Name == networks.None:
-		return forbidden("container cannot be connected to the network %s: it was not made with that mode", r.Name)
+		return denied("container cannot be connected to the network %s: it was not made with that mode", r.Name)
 	case s.Removing:
 		return conflict("container %s is marked for removal and cannot be connected or disconnected to the network", c.ID)
 	case h.NetworkMode.IsNone():
-		return forbidden("container cannot be connected to multiple networks with one of the networks in private (none) mode")
+		return denied("container cannot be connected to multiple networks with one of the networks in private (none) mode")
 	}
 	if have := c.networks(); have[r.Name] != nil {
-		return forbidden("endpoint with name %s already exists in network %s", c.name(), r.Name)
+		return denied("endpoint with name %s already exists in network %s", c.name(), r.Name)
 	}
 	if s.Running {
 		if err := e.joinRunning(ctx, c, r, settings); err != nil {
@@ -87,10 +86,10 @@ func (e *Engine) Disconnect(ctx context.Context, ref, network string, force bool
 	defer c.op.Unlock()
 	_, h := c.config()
 	if r.Name == networks.Host && h.NetworkMode.IsHost() {
-		return forbidden("container cannot be disconnected from host network - container was created in host network mode")
+		return denied("container cannot be disconnected from host network - container was created in host network mode")
 	}
 	if c.networks()[r.Name] == nil {
-		return forbidden("container %s is not connected to network %s", c.ID, r.Name)
+		return denied("container %s is not connected to network %s", c.ID, r.Name)
 	}
 	if c.state().Running && !alone(h.NetworkMode) {
 		before := e.box(c.ID)
@@ -113,7 +112,7 @@ func (e *Engine) expel(ctx context.Context, r networks.Record, ref string) error
 			return err
 		}
 	}
-	return forbidden("container %s is not connected to network %s", ref, r.Name)
+	return denied("container %s is not connected to network %s", ref, r.Name)
 }
 
 // pair finds a container and a network.
@@ -221,10 +220,6 @@ func FitNetworks(n Networks, f Filters) ([]networks.Record, error) {
 // contains tells whether a value has one of the parts.
 func contains(parts []string, value string) bool {
 	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(value, p) })
-}
-
-func forbidden(format string, args ...any) error {
-	return &Error{fmt.Sprintf(format, args...), errdefs.ErrPermissionDenied}
 }
 
 // JoinNetwork is [Engine.Connect] for those who say nothing but more names.

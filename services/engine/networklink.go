@@ -83,7 +83,7 @@ func (e *Engine) links(h *hostConfig) ([]link, error) {
 		}
 		l := link{alias: alias, other: other, address: e.bridgeAddress(other.ID)}
 		if !l.address.IsValid() {
-			return nil, forbidden("Cannot link to a non running container: /%s AS /%s", other.name(), alias)
+			return nil, denied("Cannot link to a non running container: /%s AS /%s", other.name(), alias)
 		}
 		out = append(out, l)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/orlop/orlop/core/worded"
 	"github.com/orlop/orlop/services/manifest"
 )
 
@@ -31,10 +32,10 @@ func (e *Engine) Login(ctx context.Context, address string, auth Credentials) er
 	address, _, _ = strings.Cut(address, "/")
 	err := e.Transfer.Login(e.in(ctx), address, auth.find)
 	if errdefs.IsUnavailable(err) {
-		return &Error{strings.TrimSuffix(err.Error(), ": unavailable"), errdefs.ErrUnknown} // 503 would be the daemon's own
+		return worded.New(errdefs.ErrUnknown, "%s", strings.TrimSuffix(err.Error(), ": unavailable")) // 503 would be the daemon's own
 	}
 	if errdefs.IsUnauthorized(err) {
-		return &Error{"login attempt to " + address + " failed: unauthorized: " + err.Error(), errdefs.ErrUnauthenticated}
+		return worded.New(errdefs.ErrUnauthenticated, "login attempt to %s failed: unauthorized: %v", address, err)
 	}
 	return err
 }

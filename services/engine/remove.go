@@ -8,6 +8,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
+
+	"github.com/orlop/orlop/core/worded"
 )
 
 // Remove removes a container; with force, one that runs is killed.
@@ -42,7 +44,7 @@ func (e *Engine) RemoveWith(ctx context.Context, ref string, o RemoveOptions) er
 			return err
 		}
 		if !await(ended, killWait) {
-			return &Error{"container " + short(c.ID) + " did not end though it was killed", errdefs.ErrUnavailable}
+			return worded.New(errdefs.ErrUnavailable, "container %s did not end though it was killed", short(c.ID))
 		}
 	}
 	c.op.Lock()

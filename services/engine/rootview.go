@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	coremount "github.com/orlop/orlop/core/mount"
+	"github.com/orlop/orlop/core/worded"
 	"github.com/orlop/orlop/internal/mounts"
 )
 
@@ -110,7 +111,7 @@ func (c *Container) liveRoot() (*os.File, error) {
 	}
 	fd, err := unix.Openat(int(proc.Fd()), "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
-		return nil, &Error{"container " + short(c.ID) + " is ending", errdefs.ErrConflict}
+		return nil, worded.New(errdefs.ErrConflict, "container %s is ending", short(c.ID))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("root of container %s: %w", c.ID, err)

@@ -9,6 +9,8 @@ import (
 	wire "github.com/containerd/containerd/api/runtime/task/v2"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/orlop/orlop/core/worded"
 )
 
 // stopTimeout is how long a container has to stop by default.
@@ -86,7 +88,7 @@ func (e *Engine) Stop(ctx context.Context, ref string, o StopOptions) error {
 			return err
 		}
 		if !await(ended, killWait) {
-			return &Error{"container " + short(c.ID) + " did not end though it was killed", errdefs.ErrUnavailable}
+			return worded.New(errdefs.ErrUnavailable, "container %s did not end though it was killed", short(c.ID))
 		}
 	}
 	<-ended

@@ -1,20 +1,6 @@
 package network
 
-import "fmt"
+import "github.com/orlop/orlop/core/worded"
 
-// Error is an error whose text is for the client as it is: programs compare it. Its
-// class is one of errdefs'.
-type Error struct {
-	text  string
-	class error
-}
-
-// Error returns the text alone.
-func (e *Error) Error() string { return e.text }
-
-// Unwrap returns the class.
-func (e *Error) Unwrap() error { return e.class }
-
-func refuse(class error, format string, args ...any) error {
-	return &Error{fmt.Sprintf(format, args...), class}
-}
+// refuse is an error in the words that clients compare.
+func refuse(class error, format string, args ...any) error { return worded.New(class, format, args...) }

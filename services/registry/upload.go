@@ -217,6 +217,17 @@ func (r *Registry) uploadStatus(q *request) error {
 // appendUpload takes a chunk. Chunks come in order; one that doesn't follow is
 // refused and nothing is lost.
 func (r *Registry) appendUpload(q *request) error {
+	return r.extend(q, func(w content.Writer) error {
+		st, err := w.Status()
+		if err != nil {
+			return err
+		}
+		return q.accepted(q.ref, st.Offset, http.StatusAccepted)
+	})
+}
+
+// extend adds the body to an upload, and calls then while nobody else may write it.
+func (r *Registry) extend(q *request, then func(w content.Writer) error) error {
 	w, offset, release, err := r.upload(q)
 	if err != nil {
 		return err
@@ -229,11 +240,7 @@ func (r *Registry) appendUpload(q *request) error {
 	if err := r.receive(q, w, offset); err != nil {
 		return err
 	}
-	st, err := w.Status()
-	if err != nil {
-		return err
-	}
-	return q.accepted(q.ref, st.Offset, http.StatusAccepted)
+	return then(w)
 }
 
 // inOrder checks Content-Range, where it is given.
@@ -266,22 +273,12 @@ func (r *Registry) finishUpload(q *request) error {
 	if err != nil {
 		return err
 	}
-	w, offset, release, err := r.upload(q)
-	if err != nil {
-		return err
-	}
-	defer release()
-	defer w.Close()
-	if err := r.inOrder(q, offset); err != nil {
-		return err
-	}
-	if err := r.receive(q, w, offset); err != nil {
-		return err
-	}
-	if err := r.commit(q, w, dgst); err != nil {
-		return err
-	}
-	return q.created(dgst)
+	return r.extend(q, func(w content.Writer) error {
+		if err := r.commit(q, w, dgst); err != nil {
+			return err
+		}
+		return q.created(dgst)
+	})
 }
 
 // chunk is how much is copied at once, in bytes.

@@ -1,29 +1,17 @@
 package volume
 
 import (
-	"fmt"
-
 	"github.com/containerd/errdefs"
+
+	"github.com/orlop/orlop/core/worded"
 )
 
-// wordError is an error whose text clients compare; its class is one of errdefs'.
-type wordError struct {
-	text  string
-	class error
-}
-
-// Error returns the text alone.
-func (e *wordError) Error() string { return e.text }
-
-// Unwrap returns the class.
-func (e *wordError) Unwrap() error { return e.class }
-
 func notFound(format string, args ...any) error {
-	return &wordError{fmt.Sprintf(format, args...), errdefs.ErrNotFound}
+	return worded.New(errdefs.ErrNotFound, format, args...)
 }
 
 func conflict(format string, args ...any) error {
-	return &wordError{fmt.Sprintf(format, args...), errdefs.ErrConflict}
+	return worded.New(errdefs.ErrConflict, format, args...)
 }
 
 // opError says in Docker's form what was being done: "remove NAME: why".
