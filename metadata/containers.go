@@ -114,7 +114,7 @@ func (s containerStore) Create(ctx context.Context, c container.Container) (cont
 	}
 	c.Created = time.Now().UTC()
 	c.Updated = c.Created
-	err = s.db.update(func(t *tx) error {
+	err = s.db.updateTogether(ctx, func(t *tx) error {
 		t.touch(gc.Node{Type: gc.Container, Namespace: ns, Key: c.ID})
 		return containerTable.create(t, ns, c.ID, storeContainer(c))
 	})
@@ -189,7 +189,7 @@ func (s containerStore) Delete(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.db.update(func(t *tx) error { return containerTable.remove(t, ns, id) }); err != nil {
+	if err := s.db.updateTogether(ctx, func(t *tx) error { return containerTable.remove(t, ns, id) }); err != nil {
 		return err
 	}
 	return s.db.publish(ctx, "/containers/delete", &events.ContainerDelete{ID: id})

@@ -1,11 +1,13 @@
 package metadata
 
 import (
+	"context"
 	"sync"
 
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/orlop/orlop/core/gc"
+	"github.com/orlop/orlop/core/together"
 )
 
 // maxGroup bounds how many writes share one transaction.
@@ -38,14 +40,29 @@ type group struct {
 
 // update runs fn in a write transaction that is durable on return. fn may run
 // more than once, so it must set everything it sets anew each time.
-func (db *DB) update(fn func(*tx) error) error {
+func (db *DB) update(fn func(*tx) error) error { return db.updateTogether(context.Background(), fn) }
+
+// updateTogether is update, in one commit with the writes of the same party: see
+// [together.Do].
+func (db *DB) updateTogether(ctx context.Context, fn func(*tx) error) error {
 	w := &write{fn: fn, done: make(chan error, 1)}
-	g := &db.group
+	db.group.push(w)
+	together.Arrive(ctx, db.group.lead)
+	return <-w.done
+}
+
+func (g *group) push(w *write) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.queue = append(g.queue, w)
+}
+
+// lead commits what is queued, unless somebody does so already.
+func (g *group) lead() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.leading {
-		g.mu.Unlock()
-		return <-w.done
+		return
 	}
 	g.leading = true
 	for len(g.queue) > 0 {
@@ -57,8 +74,6 @@ func (db *DB) update(fn func(*tx) error) error {
 		g.mu.Lock()
 	}
 	g.leading = false
-	g.mu.Unlock()
-	return <-w.done
 }
 
 // runGroup commits the writes together. One that fails gets its error and the

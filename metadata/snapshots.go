@@ -184,7 +184,7 @@ func (s *snapshots) create(ctx context.Context, kind snapshotters.Kind, key, par
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %q: %w", key, err)
 	}
-	if err := s.db.update(func(t *tx) error { return s.add(ctx, t, ns, rec) }); err != nil {
+	if err := s.db.updateTogether(ctx, func(t *tx) error { return s.add(ctx, t, ns, rec) }); err != nil {
 		return nil, errors.Join(err, s.driver.Remove(context.WithoutCancel(ctx), rec.ID))
 	}
 	return mounts, s.db.publish(ctx, "/snapshot/prepare", &events.SnapshotPrepare{Key: key, Parent: parent, Snapshotter: s.name})
@@ -296,7 +296,7 @@ func (s *snapshots) Remove(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	err = s.db.update(func(t *tx) error {
+	err = s.db.updateTogether(ctx, func(t *tx) error {
 		if s.hasChildren(t, ns, key) {
 			return fmt.Errorf("snapshot %q has children: remove them first: %w", key, errdefs.ErrFailedPrecondition)
 		}

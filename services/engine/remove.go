@@ -92,7 +92,7 @@ func (e *Engine) remove(ctx context.Context, c *Container) error {
 
 func (e *Engine) erase(ctx context.Context, c *Container) error {
 	s, err := e.Snapshots(c.stored.Snapshotter)
-	if _, h := c.config(); err == nil && h.AutoRemove {
+	if err == nil && c.removesItself() {
 		if err := e.eraseBoth(ctx, c, s); err != nil {
 			return err
 		}

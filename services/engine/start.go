@@ -108,7 +108,9 @@ func (e *Engine) create(ctx context.Context, c *Container, made *specs.Spec, roo
 	runtime := c.stored.Runtime.Name
 	c.mu.Unlock()
 	var g errgroup.Group
-	g.Go(func() error { return e.save(ctx, c) })
+	if !c.removesItself() { // one that does is recorded when it has run for a while
+		g.Go(func() error { return e.save(ctx, c) })
+	}
 	g.Go(func() error { return e.plug(ctx, c) })
 	g.Go(func() error {
 		_, err := e.Tasks.Create(ctx, runtime, data, req)
@@ -151,8 +153,12 @@ func (e *Engine) stdin(id string, open bool) (string, error) {
 func (e *Engine) began(c *Container, pid int) {
 	c.mu.Lock()
 	c.rec.State.PID = pid
-	c.ended = make(chan struct{})
+	ended := make(chan struct{})
+	c.ended = ended
 	c.mu.Unlock()
+	if c.removesItself() {
+		e.work.Go(func() { e.recordSoon(c, ended) })
+	}
 	e.tell(c, "start")
 	e.followHealth(c, false)
 	e.work.Go(func() { e.monitor(c) })
@@ -176,7 +182,7 @@ func (e *Engine) failed(ctx context.Context, c *Container, why error) {
 		log.G(ctx).WithError(err).Warn("a failed start could not be recorded")
 	}
 	c.fire(waitExit)
-	if _, host := c.config(); host.AutoRemove {
+	if c.removesItself() {
 		if err := e.remove(ctx, c); err != nil {
 			log.G(ctx).WithError(err).Warnf("container %s", c.ID)
 		}

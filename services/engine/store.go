@@ -6,8 +6,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/mount"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/orlop/orlop/core/together"
 	"github.com/orlop/orlop/snapshotters"
 )
 
@@ -33,19 +33,16 @@ func (e *Engine) storeShort(ctx context.Context, c *Container, d *Details, s sna
 	if _, err := s.Stat(ctx, parent); err != nil {
 		return errRefused
 	}
-	prepare := func() error {
+	prepare := func(ctx context.Context) error {
 		_, err := s.Prepare(ctx, c.ID, parent, c.snapshotLabels())
 		return err
 	}
-	var g errgroup.Group
-	var treeErr, recordErr error
-	g.Go(func() error { treeErr = prepare(); return nil })
-	g.Go(func() error { recordErr = e.enroll(ctx, c, d); return nil })
-	_ = g.Wait() // the errors are told apart
+	both := together.Do(ctx, prepare, func(ctx context.Context) error { return e.enroll(ctx, c, d) })
+	treeErr, recordErr := both[0], both[1]
 	if treeErr == nil && recordErr == nil {
 		// A collection in between may have taken the tree for garbage; it can't again.
 		if _, err := s.Stat(ctx, c.ID); errdefs.IsNotFound(err) {
-			treeErr = prepare()
+			treeErr = prepare(ctx)
 		}
 	}
 	if treeErr == nil && recordErr == nil {
@@ -69,10 +66,9 @@ func (e *Engine) storeShort(ctx context.Context, c *Container, d *Details, s sna
 // by side. What a crash leaves of it is removed at the next start: the record still
 // says that it runs.
 func (e *Engine) eraseBoth(ctx context.Context, c *Container, s snapshotters.Snapshotter) error {
-	var g errgroup.Group
-	g.Go(func() error { return present(e.Containers.Delete(ctx, c.ID)) })
-	g.Go(func() error { return present(s.Remove(ctx, c.stored.SnapshotKey)) })
-	return g.Wait()
+	return errors.Join(together.Do(ctx,
+		func(ctx context.Context) error { return present(e.Containers.Delete(ctx, c.ID)) },
+		func(ctx context.Context) error { return present(s.Remove(ctx, c.stored.SnapshotKey)) })...)
 }
 
 // present passes over that something is gone already.
@@ -87,7 +83,7 @@ func present(err error) error {
 // creation or of its own removal.
 func (e *Engine) cutOff(ctx context.Context, c *Container) bool {
 	st := c.state()
-	if _, h := c.config(); h.AutoRemove && !st.FinishedAt.IsZero() {
+	if c.removesItself() && !st.FinishedAt.IsZero() {
 		return true
 	}
 	if !st.StartedAt.IsZero() || !st.FinishedAt.IsZero() {
