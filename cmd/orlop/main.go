@@ -4,6 +4,11 @@
 // takes the commands, flags and formats that users of docker know.
 //
 // It links no gRPC and keeps nothing running, so that it starts in a few milliseconds.
+// The runtime need not read the control group's share of processors, and again while
+// it runs, for a program as short as this.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (

@@ -23,7 +23,7 @@ func Main(args []string, in *os.File, out, errs io.Writer) int {
 	defer s.Close()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	root := Root(s)
+	root := Root(s, args)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	return exitCode(s, err)
@@ -44,8 +44,9 @@ func exitCode(s *session.Session, err error) int {
 	return 1
 }
 
-// Root is the whole program.
-func Root(s *session.Session) *cobra.Command {
+// Root is the whole program, as far as args ask for it: of the commands, each with its
+// dozens of flags, only the one that they name is made, all where they name none.
+func Root(s *session.Session, args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use: "orlop [OPTIONS] COMMAND", Short: "Build and run containers", Version: version.Release,
 		SilenceErrors: true, SilenceUsage: true, TraverseChildren: true,
@@ -65,13 +66,11 @@ func Root(s *session.Session) *cobra.Command {
 	})
 	global(root, &s.Global)
 	root.AddGroup(&cobra.Group{ID: common, Title: "Common Commands:"}, &cobra.Group{ID: nouns, Title: "Management Commands:"}, &cobra.Group{ID: rest, Title: "Commands:"})
-	root.AddCommand(grouped(common, runCommand(s), execCommand(s), psCommand(s), buildCommand(s), pullCommand(s), pushCommand(s), imagesCommand(s),
-		loginCommand(s), logoutCommand(s), searchCommand(s), versionCommand(s), infoCommand(s))...)
-	root.AddCommand(grouped(nouns, containerNoun(s), imageNoun(s), networkNoun(s), volumeNoun(s), systemNoun(s), contextNoun(s), builderNoun(s), registryNoun(s))...)
-	root.AddCommand(grouped(rest, attachCommand(s), commitCommand(s), copyCommand(s), createCommand(s), diffCommand(s), eventsCommand(s), exportCommand(s),
-		graphCommand(s), historyCommand(s), importCommand(s), inspectCommand(s), killCommand(s), loadCommand(s), logsCommand(s), pauseCommand(s), portCommand(s),
-		renameCommand(s), restartCommand(s), rmCommand(s), rmiCommand(s), saveCommand(s), startCommand(s), statsCommand(s), stopCommand(s),
-		tagCommand(s), topCommand(s), unpauseCommand(s), updateCommand(s), waitCommand(s), whyCommand(s))...)
+	for _, e := range needed(root, args) {
+		c := e.make(s)
+		c.GroupID = e.group
+		root.AddCommand(c)
+	}
 	tidy(root)
 	root.SetHelpCommandGroupID(rest)
 	root.SetCompletionCommandGroupID(rest)
@@ -92,13 +91,6 @@ const (
 	nouns  = "nouns"
 	rest   = "rest"
 )
-
-func grouped(group string, list ...*cobra.Command) []*cobra.Command {
-	for _, c := range list {
-		c.GroupID = group
-	}
-	return list
-}
 
 func global(root *cobra.Command, g *session.Global) {
 	f := root.Flags()
