@@ -97,6 +97,7 @@ type opened struct {
 	control  *control.Controller
 	sessions *session.Manager
 	worker   *worker
+	trimmer  *trimmer
 	grpc     *grpc.Server
 	http     http.Handler
 	closers  []func() error
@@ -164,6 +165,7 @@ func (b *Builder) Close() error {
 func (o *opened) close() error {
 	close(o.stop)
 	o.grpc.Stop()
+	<-o.trimmer.ended
 	errs := []error{o.control.Close()}
 	for _, fn := range o.closers {
 		errs = append(errs, fn())
@@ -173,7 +175,9 @@ func (o *opened) close() error {
 
 // services makes the gRPC server of the solver.
 func (o *opened) services() {
-	o.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
+	o.trimmer = newTrimmer(o.worker)
+	go o.trimmer.run(o.stop)
+	o.grpc = grpc.NewServer(grpc.UnaryInterceptor(o.trimmer.intercept), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
 	o.control.Register(o.grpc)
 	grpc_health_v1.RegisterHealthServer(o.grpc, health.NewServer())
 	o.http = o.grpc

@@ -57,6 +57,7 @@ func (o *opened) run(ctx context.Context, req *controlapi.SolveRequest, told Lis
 	defer end()
 	g.Go(func() error {
 		defer end()
+		defer o.trimmer.built()
 		resp, err := o.control.Solve(ctx, req)
 		if err != nil {
 			failed = plain(err)
