@@ -18,6 +18,7 @@ command -v nft >/dev/null || need+=(nftables)
 command -v ip >/dev/null || need+=(iproute2)
 command -v qemu-aarch64-static >/dev/null || need+=(qemu-user-static) # runs the other architecture's init
 command -v git >/dev/null || need+=(git) # and its server
+command -v ssh-add >/dev/null || need+=(openssh-client)
 command -v chromium >/dev/null || need+=(chromium) # looks at the registry's pages
 command -v rsyslogd >/dev/null || need+=(rsyslog)
 # What test/compose makes an application of.

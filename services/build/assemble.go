@@ -62,7 +62,7 @@ func assemble(cfg Config, parts Parts) (*opened, error) {
 		}
 		return nil, fmt.Errorf("builder: %w", err)
 	}
-	o.services()
+	o.services(cfg.Temp)
 	return o, nil
 }
 

@@ -174,8 +174,8 @@ func (o *opened) close() error {
 }
 
 // services makes the gRPC server of the solver.
-func (o *opened) services() {
-	o.trimmer = newTrimmer(o.worker)
+func (o *opened) services(temp string) {
+	o.trimmer = newTrimmer(o.worker, temp)
 	go o.trimmer.run(o.stop)
 	o.grpc = grpc.NewServer(grpc.UnaryInterceptor(o.trimmer.intercept), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
 	o.control.Register(o.grpc)

@@ -74,6 +74,28 @@ func sweepFolder(dir string) error {
 	return errors.Join(errs...)
 }
 
+// forgetful are the folders that BuildKit leaves empty: where it failed to mount, and
+// where the socket of an agent was.
+var forgetful = []string{"buildkit-mount*", ".buildkit-ssh-sock*"}
+
+// forgottenAfter is the age at which an empty folder is no longer about to be used.
+const forgottenAfter = time.Minute
+
+// sweepForgotten removes such folders while builds go on.
+func sweepForgotten(dir string, now time.Time) error {
+	var errs []error
+	for _, pattern := range forgetful {
+		list, err := filepath.Glob(filepath.Join(dir, pattern))
+		errs = append(errs, err)
+		for _, path := range list {
+			if st, err := os.Lstat(path); err == nil && st.IsDir() && now.Sub(st.ModTime()) > forgottenAfter {
+				_ = os.Remove(path) // which one that is used refuses
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // sweepLeases ends the leases that builds hold while they run.
 func (b *Builder) sweepLeases(ctx context.Context) error {
 	if !b.Used() {

@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
@@ -15,6 +16,7 @@ import (
 // write any amount.
 type trimmer struct {
 	worker *worker
+	temp   string        // is swept, too, if it is ours
 	due    chan struct{} // holds one
 	ended  chan struct{}
 }
@@ -26,8 +28,8 @@ const (
 	trimEvery = 5 * time.Second
 )
 
-func newTrimmer(w *worker) *trimmer {
-	return &trimmer{worker: w, due: make(chan struct{}, 1), ended: make(chan struct{})}
+func newTrimmer(w *worker, temp string) *trimmer {
+	return &trimmer{worker: w, temp: temp, due: make(chan struct{}, 1), ended: make(chan struct{})}
 }
 
 // built says that a build has ended.
@@ -89,6 +91,9 @@ func (t *trimmer) trim(ctx context.Context) {
 	err := t.worker.Prune(ctx, dropped, t.worker.GCPolicy()...)
 	close(dropped)
 	<-said
+	if t.temp != "" {
+		err = errors.Join(err, sweepForgotten(t.temp, time.Now()))
+	}
 	if err != nil && ctx.Err() == nil {
 		bklog.G(ctx).WithError(err).Warn("the cache of builds was not trimmed")
 	}

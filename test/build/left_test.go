@@ -60,8 +60,8 @@ func (r *rig) steps() []string {
 }
 
 // forgotten is an empty folder that BuildKit leaves where a mount was to be and a copy
-// fails; the next start sweeps it.
+// fails, or where the socket of an agent was; the daemon sweeps it a minute later.
 func forgotten(path string) bool {
 	entries, err := os.ReadDir(path)
-	return err == nil && len(entries) == 0 && strings.HasPrefix(filepath.Base(path), "buildkit-mount")
+	return err == nil && len(entries) == 0 && (strings.HasPrefix(filepath.Base(path), "buildkit-mount") || strings.HasPrefix(filepath.Base(path), ".buildkit-ssh-sock"))
 }

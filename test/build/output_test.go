@@ -32,7 +32,8 @@ func TestOutputs(t *testing.T) {
 	r.write("app.txtar", app)
 	s := r.readScene(t, r.path("app.txtar"))
 	for name, fn := range map[string]func(*testing.T, *rig, string){"local": outLocal, "archives": outArchives, "push": outPush, "attestations": attested, "caches": cached,
-		"secrets": hush, "bake": bake, "compose": compose, "history": told, "gone": gone} {
+		"secrets": hush, "bake": bake, "compose": compose, "history": told, "gone": gone,
+		"syntax": remoteSyntax, "bill": billOfMaterials, "ssh": agentOfKeys} {
 		t.Run(name, func(t *testing.T) { fn(t, r, s.dir) })
 	}
 	if left := r.left(); len(left) > 0 {
