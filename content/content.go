@@ -128,6 +128,13 @@ type Mender interface {
 	DropTorn(ctx context.Context, name string) error
 }
 
+// Locator is a [Store] whose blobs can be read by others, too.
+type Locator interface {
+	// Locate returns an address from which anybody may read a blob for a while;
+	// empty is none. The blob need not be there.
+	Locate(ctx context.Context, dgst digest.Digest) (string, error)
+}
+
 // Field lets filters look into an Info: "digest", "size", "labels.<key>".
 func (i Info) Field(path []string) (string, bool) {
 	if len(path) == 0 {

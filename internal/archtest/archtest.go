@@ -75,6 +75,7 @@ var rooms = []room{
 	{dir: "content", ours: []string{"core", "internal"}, theirs: slices.Concat(vocab, system, []string{"golang.org/x/sync"}),
 		drivers: true, helpers: []string{"contenttest"}},
 	{dir: "content/proxy", ours: []string{"core", "content", "internal", "protobuf"}, theirs: slices.Concat(vocab, wire)},
+	{dir: "content/s3", ours: []string{"core", "content", "internal"}, theirs: join(vocab, "github.com/minio/minio-go/v7")},
 	{dir: "snapshotters", ours: []string{"core", "internal"}, theirs: slices.Concat(vocab, system, pack, []string{"golang.org/x/sync"}),
 		drivers: true, helpers: []string{"layer", "disk", "snapshottest"}},
 	{dir: "snapshotters/proxy", ours: []string{"core", "snapshotters", "internal", "protobuf"}, theirs: slices.Concat(vocab, wire)},

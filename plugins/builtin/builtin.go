@@ -9,6 +9,7 @@ import (
 // Register adds every provider.
 func Register(r *plugins.Registry, d *Daemon) {
 	content(r)
+	contentS3(r)
 	events(r)
 	erofs(r)
 	overlayfs(r)

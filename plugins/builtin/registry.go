@@ -33,6 +33,9 @@ type registryConfig struct {
 	// Shared lets whoever may push link any blob that the daemon has, by its
 	// digest: then a push from this machine moves no bytes.
 	Shared bool `toml:"shared"`
+	// Redirect sends clients to the object storage for blobs, by addresses that are
+	// good for 15 minutes, if the blobs are there.
+	Redirect bool `toml:"redirect"`
 	// Sparse takes manifests though parts of them are missing, such as an index of
 	// which one platform was pushed.
 	Sparse bool `toml:"sparse"`
@@ -80,7 +83,7 @@ func (c *registryConfig) behaviour() (registry.Config, error) {
 	if err != nil || grace <= 0 {
 		return registry.Config{}, fmt.Errorf("grace: %q is no time such as 24h", c.Grace)
 	}
-	out := registry.Config{Grace: grace, MaxManifest: c.MaxManifestSize, MaxBlob: c.MaxBlobSize, Shared: c.Shared, Sparse: c.Sparse, ReadOnly: c.ReadOnly}
+	out := registry.Config{Grace: grace, MaxManifest: c.MaxManifestSize, MaxBlob: c.MaxBlobSize, Shared: c.Shared, Sparse: c.Sparse, ReadOnly: c.ReadOnly, Redirect: c.Redirect}
 	return out, errors.Join(c.policy(&out), c.cache(&out.Cache))
 }
 

@@ -36,6 +36,11 @@ func (r *Registry) getBlob(q *request) error {
 	case !errdefs.IsNotFound(err) || !r.adopt(q, dgst):
 		return explain(err, codeBlobUnknown)
 	}
+	if done, err := r.redirect(q, dgst); err != nil {
+		return explain(err, codeBlobUnknown)
+	} else if done {
+		return nil
+	}
 	blob, err := r.open(q.Context(), dgst)
 	if err != nil {
 		return explain(err, codeBlobUnknown)

@@ -71,6 +71,9 @@ type Config struct {
 	// Sparse takes manifests though parts of them are missing, such as an index of
 	// which one platform was pushed.
 	Sparse bool
+	// Redirect sends clients to where the bytes of blobs are, if the store has an
+	// address for others.
+	Redirect bool
 	// ReadOnly refuses all changes.
 	ReadOnly bool
 	// Immutable are tags that are never moved or deleted.

@@ -8,19 +8,21 @@ import (
 	"testing"
 )
 
-// tools are clients that Debian has too old or not at all, pinned. They are built
+// tools are clients and peers that Debian has too old or not at all, pinned. They are built
 // from their modules once, into the user's cache.
 var tools = map[string]struct{ pkg, version string }{
 	"ctr":   {"github.com/containerd/containerd/v2/cmd/ctr", "v2.4.2"},
 	"crane": {"github.com/google/go-containerregistry/cmd/crane", "v0.22.1"},
 	"oras":  {"oras.land/oras/cmd/oras", "v1.3.6"},
+	// A server of S3's API over a folder; 90 seconds of CPU to build.
+	"versitygw": {"github.com/versity/versitygw/cmd/versitygw", "v1.8.0"},
 }
 
 // building lets one test build at a time.
 var building sync.Mutex
 
 // Tool returns the path of a client, which is built if need be.
-func Tool(t *testing.T, name string) string {
+func Tool(t testing.TB, name string) string {
 	t.Helper()
 	tool, ok := tools[name]
 	if !ok {

@@ -15,14 +15,25 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/orlop/orlop/test/e2e"
+	"github.com/orlop/orlop/test/s3rig"
 	"github.com/orlop/orlop/test/testimage"
 )
 
 // registryRig gives each script daemons with registries, and unmodified clients.
-type registryRig struct{ *rig }
+type registryRig struct {
+	*rig
+	// objects is where daemons keep their blobs; nil is in files.
+	objects *s3rig.Server
+}
 
 // TestRegistry drives the registry by docker, crane, skopeo and oras.
-func TestRegistry(t *testing.T) {
+func TestRegistry(t *testing.T) { driveRegistry(t, nil) }
+
+// TestRegistryOnS3 does the same with all blobs, those of the engine too, on object
+// storage.
+func TestRegistryOnS3(t *testing.T) { driveRegistry(t, s3rig.Start(t)) }
+
+func driveRegistry(t *testing.T, objects *s3rig.Server) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it mounts file systems")
 	}
@@ -30,11 +41,11 @@ func TestRegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := registryRig{&rig{t: t, dir: dir}}
+	r := registryRig{&rig{t: t, dir: dir}, objects}
 	t.Cleanup(r.close)
 	r.link()
 	for _, tool := range []string{"crane", "oras"} {
-		if err := os.Symlink(e2e.Tool(t, tool), r.path("bin", tool)); err != nil {
+		if err := os.Symlink(e2e.Tool(t, tool), r.path("bin", tool)); err != nil && !errors.Is(err, os.ErrExist) {
 			t.Fatal(err)
 		}
 	}
@@ -51,6 +62,9 @@ func TestRegistry(t *testing.T) {
 			RequireExplicitExec: true,
 		})
 	})
+	if objects != nil && objects.Seen("PUT") == 0 {
+		t.Error("nothing was put on the object storage")
+	}
 }
 
 func (r registryRig) setup(e *testscript.Env) error {
@@ -103,7 +117,7 @@ func (r registryRig) registry(ts *testscript.TestScript, neg bool, args []string
 		metrics, err := openAddress()
 		ts.Check(err)
 		ts.Setenv("METRICS", metrics)
-		text := strings.NewReplacer("@LISTEN@", address, "@METRICS@", metrics, "@UPSTREAM@", ts.Getenv("UPSTREAM"), "@WORK@", ts.Getenv("WORK"), "@DIR@", dir).Replace(ts.ReadFile(name + ".toml"))
+		text := strings.NewReplacer("@LISTEN@", address, "@METRICS@", metrics, "@UPSTREAM@", ts.Getenv("UPSTREAM"), "@WORK@", ts.Getenv("WORK"), "@DIR@", dir).Replace(ts.ReadFile(name+".toml")) + r.storage(dir)
 		ts.Check(os.WriteFile(filepath.Join(dir, "config.toml"), []byte(text), 0o600))
 		if err := startDaemon(r.path("bin"), dir); err != nil {
 			ts.Fatalf("%v", err)
@@ -114,6 +128,15 @@ func (r registryRig) registry(ts *testscript.TestScript, neg bool, args []string
 			ts.Setenv("DOCKER_HOST", "unix://"+filepath.Join(dir, "state", "docker.sock"))
 		}
 	}
+}
+
+// storage is the config of where a daemon keeps its blobs.
+func (r registryRig) storage(dir string) string {
+	if r.objects == nil {
+		return ""
+	}
+	prefix, _ := filepath.Rel(r.dir, dir)
+	return r.objects.TOML(prefix + "/")
 }
 
 func openAddress() (string, error) {
