@@ -52,7 +52,7 @@ func attachWebsocket(s *Server, c *call) error {
 	defer ws.Close()
 	st := engine.Streams{DetachKeys: keys}
 	// Clients that name no stream want all.
-	all := c.query("stdin")+c.query("stdout")+c.query("stderr") == ""
+	all := c.version < websocketStreams || c.query("stdin")+c.query("stdout")+c.query("stderr") == ""
 	if all || c.flag("stdin") {
 		st.In = ws
 	}

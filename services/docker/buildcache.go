@@ -85,8 +85,8 @@ func cacheFilter(f engine.Filters) (terms []string, keep time.Duration, err erro
 }
 
 // buildUsage is what is kept for later builds, and its size in bytes.
-func (s *Server) buildUsage(c *call) (apibuild.DiskUsage, error) {
-	out := apibuild.DiskUsage{Items: []apibuild.CacheRecord{}}
+func (s *Server) buildUsage(c *call) (*apibuild.DiskUsage, error) {
+	out := &apibuild.DiskUsage{Items: []apibuild.CacheRecord{}}
 	if s.builder == nil {
 		return out, nil
 	}

@@ -26,4 +26,34 @@ const (
 	plainNetworkList version = 52
 	// newDiskUsage is when disk usage got one part for each kind of thing.
 	newDiskUsage version = 52
+	// usageTypes is when disk usage could be asked of some kinds alone.
+	usageTypes version = 42
+	// builderSize is when disk usage lost the sum of what builds keep.
+	builderSize version = 42
+	// networkStatus is when networks came to tell how many addresses are left.
+	networkStatus version = 52
+	// waitCondition is when clients could say what they wait for, and got the headers at
+	// once.
+	waitCondition version = 30
+	// noFilterName is when lists of images lost the parameter "filter".
+	noFilterName version = 41
+	// oneShot is when one could have a single sample of figures.
+	oneShot version = 41
+	// platformOfContainer is when containers could be made for a platform.
+	platformOfContainer version = 41
+	// signalOfStop is when stopping could name the signal.
+	signalOfStop version = 42
+	// consoleSize is when a terminal's size could be told when it is made.
+	consoleSize version = 42
+	// websocketStreams is when a websocket could be attached to some streams alone.
+	websocketStreams version = 42
+	// platformOfArchive is when a part of an image could be saved, loaded and looked at.
+	platformOfArchive version = 48
+	// ipv4Optional is when networks could be without IPv4.
+	ipv4Optional version = 48
+	// platformOfImage is when the description of an image could be of a platform.
+	platformOfImage version = 49
+	// addressOfConnect is when connecting to a network came to choose a hardware
+	// address.
+	addressOfConnect version = 54
 )

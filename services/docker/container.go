@@ -32,28 +32,23 @@ var containerRoutes = []route{
 }
 
 func createContainer(s *Server, c *call) error {
-	var req api.CreateRequest
-	if err := c.body(&req, true); err != nil {
-		return err
-	}
-	p, err := c.platform("platform")
+	n, err := c.creation(s.engine.Host(c.r.Context()).CgroupVersion == "1")
 	if err != nil {
 		return err
 	}
-	oldHealth(req.Config, c.version)
-	shallow(req.HostConfig, c.version)
-	o := engine.Creation{Name: c.query("name"), Config: req.Config, Host: req.HostConfig}
+	p, err := c.platformSince(platformOfContainer, "platform")
+	if err != nil {
+		return err
+	}
+	o := engine.Creation{Name: c.query("name"), Config: n.config, Host: n.host, Networks: n.nets}
 	if p != nil {
 		o.Platform = *p
-	}
-	if req.NetworkingConfig != nil {
-		o.Networks = req.NetworkingConfig.EndpointsConfig
 	}
 	id, warn, err := s.engine.Create(c.r.Context(), o)
 	if err != nil {
 		return err
 	}
-	return c.send(http.StatusCreated, api.CreateResponse{ID: id, Warnings: warn})
+	return c.send(http.StatusCreated, api.CreateResponse{ID: id, Warnings: append(warn, n.warnings...)})
 }
 
 func listContainers(s *Server, c *call) error {
@@ -76,9 +71,8 @@ func listContainers(s *Server, c *call) error {
 	out := []api.Summary{}
 	for _, v := range all {
 		sum := encodeContainer(v)
-		if c.version >= healthInList {
-			sum.Health = healthSummary(v.State.Health)
-		}
+		sum.Health = healthSummary(v.State.Health)
+		oldSummary(&sum, c.version)
 		if c.flag("size") {
 			sum.SizeRw, sum.SizeRootFs = s.engine.Sizes(c.r.Context(), v)
 		}
@@ -114,7 +108,9 @@ func start(s *Server, c *call) error {
 }
 
 func (c *call) stopOptions() (o engine.StopOptions, err error) {
-	o.Signal = c.query("signal")
+	if c.version >= signalOfStop {
+		o.Signal = c.query("signal")
+	}
 	o.Timeout, err = c.number("t")
 	return o, err
 }
@@ -202,6 +198,7 @@ func update(s *Server, c *call) error {
 	if err := c.body(&u, true); err != nil {
 		return err
 	}
+	oldUpdate(&u, c.version)
 	if err := s.engine.Update(c.r.Context(), c.vars["id"], u); err != nil {
 		return err
 	}
@@ -220,13 +217,19 @@ func remove(s *Server, c *call) error {
 
 // wait sends its headers before the end: clients start the container when they have them.
 func wait(s *Server, c *call) error {
-	w, err := s.engine.Wait(c.vars["id"], engine.WaitFor(c.query("condition")))
+	var what engine.WaitFor
+	if c.version >= waitCondition {
+		what = engine.WaitFor(c.query("condition"))
+	}
+	w, err := s.engine.Wait(c.vars["id"], what)
 	if err != nil {
 		return err
 	}
 	defer w.Close()
 	out := newJSONStream(c)
-	out.begin()
+	if c.version >= waitCondition {
+		out.begin()
+	}
 	st, err := w.Done(c.r.Context())
 	if err != nil {
 		return nil // the client has gone, or the daemon goes

@@ -75,6 +75,7 @@ type legacyInspect struct {
 
 // forVersion is a container's description in the form of the client's version.
 func forVersion(r api.InspectResponse, v engine.View, version version) any {
+	oldInspect(&r, version)
 	if version >= plainNetwork {
 		return r
 	}
@@ -82,6 +83,9 @@ func forVersion(r api.InspectResponse, v engine.View, version version) any {
 	r.GraphDriver = &storage.DriverData{Name: v.Snapshotter, Data: map[string]string{}}
 	out := legacyInspect{InspectResponse: r, NetworkSettings: legacyNetwork{NetworkSettings: r.NetworkSettings}}
 	out.NetworkSettings.fill(r.NetworkSettings.Networks[network.NetworkBridge])
+	if len(v.MAC) > 0 {
+		return withFields(out, object{"Config": object{"MacAddress": v.MAC}})
+	}
 	return out
 }
 

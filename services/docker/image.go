@@ -29,6 +29,14 @@ var imageRoutes = []route{
 	{method: "DELETE", path: "/images/{name...}", handle: removeImage},
 }
 
+// platformSince is [call.platform] for a parameter that older clients can't have meant.
+func (c *call) platformSince(v version, key string) (*ocispec.Platform, error) {
+	if c.version < v {
+		return nil, nil
+	}
+	return c.platform(key)
+}
+
 // platform reads a parameter that is JSON or os/arch[/variant]; nil if it is missing.
 func (c *call) platform(key string) (*ocispec.Platform, error) {
 	text := c.query(key)
@@ -54,7 +62,7 @@ func listImages(s *Server, c *call) error {
 	if err != nil {
 		return err
 	}
-	if name := c.query("filter"); name != "" { // before 1.41
+	if name := c.query("filter"); name != "" && c.version < noFilterName {
 		f["reference"] = append(f["reference"], name)
 	}
 	all, err := s.engine.ListImages(c.r.Context(), f)
@@ -82,7 +90,7 @@ func encodeSummary(d *engine.Details, users int64) image.Summary {
 }
 
 func inspectImage(s *Server, c *call) error {
-	p, err := c.platform("platform")
+	p, err := c.platformSince(platformOfImage, "platform")
 	if err != nil {
 		return err
 	}
@@ -127,7 +135,7 @@ func details(s *Server, c *call, p *ocispec.Platform) (*engine.Details, error) {
 }
 
 func imageHistory(s *Server, c *call) error {
-	p, err := c.platform("platform")
+	p, err := c.platformSince(platformOfArchive, "platform")
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func pullImage(s *Server, c *call) error {
 	if c.query("fromSrc") != "" {
 		return importImage(s, c)
 	}
-	p, err := c.platform("platform")
+	p, err := c.platformSince(32, "platform")
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func pullImage(s *Server, c *call) error {
 
 // pushImage is docker push.
 func pushImage(s *Server, c *call) error {
-	p, err := c.platform("platform")
+	p, err := c.platformSince(46, "platform")
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func loadImages(s *Server, c *call) error {
 
 // saveImages is docker save.
 func saveImages(s *Server, c *call) error {
-	p, err := c.platform("platform")
+	p, err := c.platformSince(platformOfArchive, "platform")
 	if err != nil {
 		return err
 	}

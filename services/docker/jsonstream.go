@@ -2,7 +2,10 @@ package docker
 
 import (
 	"encoding/json"
+	"mime"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/moby/moby/api/types/jsonstream"
@@ -11,10 +14,20 @@ import (
 // jsonStream sends objects one after the other. The first one sends the headers:
 // until then an error can be an answer of its own.
 type jsonStream struct {
-	c   *call
-	mu  sync.Mutex
-	out *flushed
+	c *call
+	// kind is the media type; "" is application/json.
+	kind string
+	mu   sync.Mutex
+	out  *flushed
 }
+
+// Media types of streams of objects: a line each, or each after a separator (RFC 7464).
+const (
+	jsonLines       = "application/jsonl"
+	jsonNewlines    = "application/x-ndjson"
+	jsonSequence    = "application/json-seq"
+	recordSeparator = 0x1e
+)
 
 func newJSONStream(c *call) *jsonStream { return &jsonStream{c: c} }
 
@@ -26,9 +39,13 @@ func (j *jsonStream) begin() {
 }
 
 func (j *jsonStream) open() {
-	if j.out == nil {
-		j.out = j.c.begin("application/json")
+	if j.out != nil {
+		return
 	}
+	if j.kind == "" {
+		j.kind = "application/json"
+	}
+	j.out = j.c.begin(j.kind)
 }
 
 // write sends an object. It may be called from several goroutines.
@@ -40,6 +57,9 @@ func (j *jsonStream) write(v any) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.open()
+	if j.kind == jsonSequence {
+		data = append([]byte{recordSeparator}, data...)
+	}
 	_, err = j.out.Write(append(data, '\r', '\n'))
 	return err
 }
@@ -69,4 +89,19 @@ func (j *jsonStream) fail(err error) error {
 		code = 0
 	}
 	return ignore(j.write(progress{Error: &jsonstream.Error{Code: code, Message: err.Error()}, Text: err.Error()}))
+}
+
+// eventType is the media type of a stream of events: the first that the client names
+// of those that there are, else the version's.
+func eventType(c *call) string {
+	for part := range strings.SplitSeq(strings.Join(c.r.Header.Values("Accept"), ","), ",") {
+		kind, _, err := mime.ParseMediaType(part)
+		if err == nil && slices.Contains([]string{"application/json", jsonLines, jsonNewlines, jsonSequence}, kind) {
+			return kind
+		}
+	}
+	if c.version < plainEvents {
+		return "application/json"
+	}
+	return jsonLines
 }

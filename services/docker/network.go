@@ -72,6 +72,9 @@ func createNetwork(s *Server, c *call) error {
 	case req.Scope != "" && req.Scope != "local":
 		return badRequest("invalid scope %q", req.Scope)
 	}
+	if c.version < ipv4Optional {
+		req.EnableIPv4 = nil
+	}
 	o, err := decodeNetwork(&req)
 	if err != nil {
 		return err
@@ -117,7 +120,11 @@ func inspectNetwork(s *Server, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.send(http.StatusOK, inspected(s, n, r))
+	out := inspected(s, n, r)
+	if c.version >= networkStatus {
+		out.Status = statusOf(n, r)
+	}
+	return c.send(http.StatusOK, out)
 }
 
 // inspected is a network with what is connected to it.
@@ -174,6 +181,9 @@ func connectNetwork(s *Server, c *call) error {
 	var req api.ConnectRequest
 	if err := c.body(&req, true); err != nil {
 		return err
+	}
+	if c.version < addressOfConnect && req.EndpointConfig != nil {
+		req.EndpointConfig.MacAddress = nil
 	}
 	if err := s.engine.Connect(c.r.Context(), req.Container, c.vars["id"], req.EndpointConfig); err != nil {
 		return err

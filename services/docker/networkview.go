@@ -10,8 +10,10 @@ import (
 
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/system"
 
 	"github.com/orlop/orlop/services/engine"
+	networks "github.com/orlop/orlop/services/network"
 )
 
 // sandboxID is what clients know a namespace by.
@@ -53,4 +55,21 @@ func (l *legacyNetwork) fill(n *network.EndpointSettings) {
 			*f.to = f.a.String()
 		}
 	}
+}
+
+// firewall is what keeps networks apart, nil if there are none.
+func (s *Server) firewall() *system.FirewallInfo {
+	if s.engine.Networks == nil {
+		return nil
+	}
+	return &system.FirewallInfo{Driver: "nftables"}
+}
+
+// statusOf tells how many addresses of a network are taken and how many are left.
+func statusOf(n *networks.Service, r networks.Record) *network.Status {
+	out := network.SubnetStatuses{}
+	for subnet, u := range n.Addresses(r.ID) {
+		out[subnet] = network.SubnetStatus{IPsInUse: u.Used, DynamicIPsAvailable: u.Free}
+	}
+	return &network.Status{IPAM: network.IPAMStatus{Subnets: out}}
 }

@@ -215,7 +215,7 @@ func stats(s *Server, c *call) error {
 	}
 	var before engine.Sample
 	out := newJSONStream(c)
-	if !stream && !c.flag("one-shot") && v.State.Running {
+	if !stream && !(c.version >= oneShot && c.flag("one-shot")) && v.State.Running {
 		if before, err = sample, pauseFor(ctx, statsEvery); err != nil {
 			return nil
 		}
@@ -255,7 +255,7 @@ func createExec(s *Server, c *call) error {
 	}
 	o := engine.Exec{Args: r.Cmd, Env: r.Env, Cwd: r.WorkingDir, User: r.User, TTY: r.Tty, Privileged: r.Privileged,
 		Stdin: r.AttachStdin, Stdout: r.AttachStdout, Stderr: r.AttachStderr, DetachKeys: r.DetachKeys}
-	if r.ConsoleSize != nil {
+	if r.ConsoleSize != nil && c.version >= consoleSize {
 		o.Height, o.Width = r.ConsoleSize[0], r.ConsoleSize[1]
 	}
 	id, err := s.engine.NewExec(c.vars["id"], o)

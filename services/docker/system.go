@@ -113,7 +113,8 @@ func info(s *Server, c *call) error {
 		Swarm:              swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, Isolation: api.IsolationDefault,
 		SecurityOptions: []string{"name=seccomp,profile=builtin"}, CDISpecDirs: s.engine.CDIDirs(), Warnings: []string{},
-		Containerd: &system.ContainerdInfo{Address: s.info.Address, Namespaces: system.ContainerdNamespaces{Containers: "default"}},
+		FirewallBackend: s.firewall(),
+		Containerd:      &system.ContainerdInfo{Address: s.info.Address, Namespaces: system.ContainerdNamespaces{Containers: "default"}},
 	}
 	for _, v := range all {
 		switch {
@@ -125,7 +126,7 @@ func info(s *Server, c *call) error {
 			out.ContainersStopped++
 		}
 	}
-	return c.send(http.StatusOK, out)
+	return c.send(http.StatusOK, infoFor(out, c.version))
 }
 
 // eventStream sends events as they happen.
@@ -145,8 +146,12 @@ func eventStream(s *Server, c *call) error {
 		return err
 	}
 	out := newJSONStream(c)
+	out.kind = eventType(c)
 	out.begin()
 	return ignore(s.engine.Events(c.r.Context(), q, func(ev engine.Event) error {
+		if c.version < 46 && ev.Type == "image" && ev.Action == "create" {
+			return nil
+		}
 		return out.write(encodeEvent(ev, c.version))
 	}))
 }

@@ -99,13 +99,13 @@ func pruneVolumes(s *Server, c *call) error {
 }
 
 // volumeUsage is what all volumes take.
-func (s *Server) volumeUsage(c *call) (volume.DiskUsage, error) {
+func (s *Server) volumeUsage(c *call) (*volume.DiskUsage, error) {
 	ctx := c.r.Context()
 	all, err := s.engine.ListVolumes(ctx, engine.Filters{})
 	if err == nil {
 		err = s.engine.MeasureVolumes(ctx, all)
 	}
-	out := volume.DiskUsage{Items: []volume.Volume{}, TotalCount: int64(len(all))}
+	out := &volume.DiskUsage{Items: []volume.Volume{}, TotalCount: int64(len(all))}
 	for _, v := range all {
 		out.Items = append(out.Items, encodeVolume(v))
 		out.TotalSize += max(v.Size, 0)

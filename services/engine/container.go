@@ -181,6 +181,8 @@ type View struct {
 	Ports    apinet.PortMap
 	// SandboxKey is the path of its network namespace, "" if it has none of ours.
 	SandboxKey string
+	// MAC is the hardware address that was asked for at the first network.
+	MAC apinet.HardwareAddr
 }
 
 func (e *Engine) view(c *Container) View {

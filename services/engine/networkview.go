@@ -17,6 +17,9 @@ func (e *Engine) showNetworks(v *View, settings endpoints) {
 	if settings == nil {
 		settings = endpoints{networkName(mode): {}}
 	}
+	if s := settings[networkName(mode)]; s != nil {
+		v.MAC = s.MacAddress
+	}
 	for name, s := range settings {
 		v.Networks[name] = e.restingEndpoint(v, name, s)
 	}

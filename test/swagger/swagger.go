@@ -209,7 +209,7 @@ func (s *Spec) CheckAnswer(o *Operation, status int, contentType string, body []
 	if schema == nil || schema.text("format") == "binary" {
 		return nil
 	}
-	if t, _, _ := mime.ParseMediaType(contentType); t != "application/json" {
+	if t, _, _ := mime.ParseMediaType(contentType); t != "application/json" && t != "application/jsonl" {
 		if schema.text("type") == "string" {
 			return nil // plain text
 		}
