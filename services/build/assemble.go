@@ -12,10 +12,6 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/pkg/gc"
 	"github.com/moby/buildkit/cache/metadata"
-	"github.com/moby/buildkit/cache/remotecache"
-	"github.com/moby/buildkit/cache/remotecache/inline"
-	localcache "github.com/moby/buildkit/cache/remotecache/local"
-	registrycache "github.com/moby/buildkit/cache/remotecache/registry"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/cmd/buildkitd/config"
 	"github.com/moby/buildkit/control"
@@ -110,14 +106,10 @@ func (o *opened) build(cfg Config, parts Parts) error {
 		SessionManager: sessions, WorkerController: pool,
 		Frontends: map[string]frontend.Frontend{
 			"dockerfile.v0": chooser{forwarder.NewGatewayForwarder(pool.Infos(), dockerfile.Build), parts.Networks}, "gateway.v0": chooser{remote, parts.Networks}},
-		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
-			"registry": registrycache.ResolveCacheExporterFunc(sessions, hosts), "local": localcache.ResolveCacheExporterFunc(sessions), "inline": inline.ResolveCacheExporterFunc(),
-		},
-		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
-			"registry": registrycache.ResolveCacheImporterFunc(sessions, o.worker.ContentStore(), hosts), "local": localcache.ResolveCacheImporterFunc(sessions),
-		},
-		CacheManager: solver.NewCacheManager(context.Background(), "local", steps, bkworker.NewCacheResultStorage(pool)),
-		Entitlements: entitled(cfg), HistoryDB: past, CacheStore: steps,
+		ResolveCacheExporterFuncs: cacheExporters(sessions, hosts),
+		ResolveCacheImporterFuncs: cacheImporters(sessions, hosts, o.worker.ContentStore()),
+		CacheManager:              solver.NewCacheManager(context.Background(), "local", steps, bkworker.NewCacheResultStorage(pool)),
+		Entitlements:              entitled(cfg), HistoryDB: past, CacheStore: steps,
 		LeaseManager: o.worker.LeaseManager(), ContentStore: o.worker.ContentStore(), HistoryConfig: history(),
 		GarbageCollect: o.worker.GarbageCollect, GracefulStop: o.stop,
 	})

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/orlop/orlop/test/s3rig"
 )
 
 // app is what most of these tests build.
@@ -101,12 +103,19 @@ func attested(t *testing.T, r *rig, dir string) {
 
 // cached exports the cache in each way, forgets everything, and builds from it.
 func cached(t *testing.T, r *rig, dir string) {
+	bucket := s3rig.Start(t)
+	s3 := "type=s3,region=us-east-1,bucket=" + s3rig.Bucket + ",endpoint_url=" + bucket.Endpoint() + ",use_path_style=true"
+	keys := ",access_key_id=" + s3rig.Access + ",secret_access_key=" + s3rig.Secret
+	if out, err := r.try("docker", "buildx", "build", "--cache-to", s3, dir); err == nil || !strings.Contains(out, "the daemon's own credentials are not used") {
+		t.Errorf("a cache at S3 without keys: %v\n%s", err, out)
+	}
 	to := map[string][]string{
 		"inline":   {"--cache-to", "type=inline", "--push", "-t", r.registry + "/inline"},
 		"registry": {"--cache-to", "type=registry,ref=" + r.registry + "/cache,mode=max", "-t", "cached"},
 		"local":    {"--cache-to", "type=local,dest=" + r.path("cache") + ",mode=max", "-t", "cached"},
+		"s3":       {"--cache-to", s3 + keys + ",mode=max", "-t", "cached"},
 	}
-	from := map[string]string{"inline": r.registry + "/inline", "registry": "type=registry,ref=" + r.registry + "/cache", "local": "type=local,src=" + r.path("cache")}
+	from := map[string]string{"inline": r.registry + "/inline", "registry": "type=registry,ref=" + r.registry + "/cache", "local": "type=local,src=" + r.path("cache"), "s3": s3 + keys}
 	for kind, args := range to {
 		r.buildx(append(args, dir)...)
 		r.docker("builder", "prune", "-af")
