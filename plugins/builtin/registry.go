@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/orlop/orlop/core/namespaces"
+	"github.com/orlop/orlop/internal/voucher"
 	"github.com/orlop/orlop/metadata"
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/plugins/kinds"
@@ -30,8 +31,9 @@ type registryConfig struct {
 	Insecure bool `toml:"insecure"`
 	// ReadOnly refuses all changes.
 	ReadOnly bool `toml:"read_only"`
-	// Shared lets whoever may push link any blob that the daemon has, by its
-	// digest: then a push from this machine moves no bytes.
+	// Shared lets whoever may push link a blob by its digest that they may pull from
+	// another repository; administrators, and pushes of this daemon, may link any blob
+	// that it has. Then a push from this machine moves no bytes.
 	Shared bool `toml:"shared"`
 	// Redirect sends clients to the object storage for blobs, by addresses that are
 	// good for 15 minutes, if the blobs are there.
@@ -110,9 +112,12 @@ func doorRegistry(r *plugins.Registry) {
 		if cfg.Listen == "" {
 			s.Off("listen is not set")
 		}
-		figures := plugins.Optional(s, kinds.Metrics)
+		figures, pusher := plugins.Optional(s, kinds.Metrics), plugins.Optional(s, kinds.Pusher)
 		return func(context.Context) (kinds.Server, error) {
 			d := &registryDoor{cfg: cfg, db: db(), root: root, watch: observe.New(db().Registry(), cfg.AccessLog)}
+			if p, ok := pusher(); ok {
+				d.voucher = p.Voucher()
+			}
 			if m, ok := figures(); ok {
 				if err := m.Register(d.watch); err != nil {
 					return nil, err
@@ -129,6 +134,8 @@ type registryDoor struct {
 	db    *metadata.DB
 	root  string
 	watch *observe.Observer
+	// voucher is the pusher's; nil where there is none.
+	voucher *voucher.Voucher
 }
 
 func (d *registryDoor) serve() (kinds.Server, error) {
@@ -153,7 +160,7 @@ func (d *registryDoor) serve() (kinds.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	parts := registry.Parts{Blobs: d.db.Content(), Catalog: d.db.Registry(), Leases: d.db.Leases(), Namespace: metadata.RegistryNamespace}
+	parts := registry.Parts{Blobs: d.db.Content(), Catalog: d.db.Registry(), Leases: d.db.Leases(), Voucher: d.voucher, Namespace: metadata.RegistryNamespace}
 	reg, err := registry.New(how, parts, guard.authorizer())
 	if err != nil {
 		return nil, errors.Join(err, hooks.Close())

@@ -29,6 +29,7 @@ import (
 	"github.com/orlop/orlop/core/label"
 	"github.com/orlop/orlop/core/lease"
 	"github.com/orlop/orlop/core/progress"
+	"github.com/orlop/orlop/internal/voucher"
 	"github.com/orlop/orlop/services/manifest"
 	"github.com/orlop/orlop/services/remote"
 )
@@ -62,14 +63,18 @@ type Stores struct {
 
 // Pusher pushes.
 type Pusher struct {
-	stores Stores
-	slots  *semaphore.Weighted
+	stores  Stores
+	slots   *semaphore.Weighted
+	voucher *voucher.Voucher
 }
 
 // New makes a Pusher.
 func New(cfg Config, stores Stores) *Pusher {
-	return &Pusher{stores: stores, slots: semaphore.NewWeighted(max(cfg.MaxUploads, 1))}
+	return &Pusher{stores: stores, slots: semaphore.NewWeighted(max(cfg.MaxUploads, 1)), voucher: voucher.New()}
 }
+
+// Voucher knows the requests of this pusher, for a registry in the same process.
+func (p *Pusher) Voucher() *voucher.Voucher { return p.voucher }
 
 // Request is one push.
 type Request struct {
@@ -124,6 +129,7 @@ func (p *Pusher) push(ctx context.Context, r Request) (ocispec.Descriptor, error
 	if err != nil {
 		return none, err
 	}
+	to.Voucher = p.voucher
 	j := &job{Pusher: p, Request: r, ref: ref, to: to}
 	return chosen.Root, j.run(ctx, chosen)
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/orlop/orlop/content"
 	"github.com/orlop/orlop/core/registry"
@@ -84,37 +83,6 @@ func (r *Registry) refresh(q *request, b registry.Blob) {
 	if _, err := r.Catalog.LinkBlob(r.in(q.Context()), q.repo, b.Digest); err != nil {
 		log.G(q.Context()).WithError(err).Warnf("registry: blob %s of repository %s", b.Digest, q.repo)
 	}
-}
-
-// adopt links a blob that other doors of the daemon have and the registry hasn't, if
-// the caller could push it anyway and the registry shares: so a push from this
-// machine moves no bytes.
-func (r *Registry) adopt(q *request, dgst digest.Digest) bool {
-	if !r.cfg.Shared || r.cfg.ReadOnly || q.Method != http.MethodHead || !q.who.May(Access{Repository: q.repo, Action: Push}) {
-		return false
-	}
-	if _, err := r.Blobs.Info(r.in(q.Context()), dgst); !errdefs.IsNotFound(err) {
-		return false // one that the registry has: what a repository has deleted must stay away
-	}
-	return r.link(q, dgst) == nil
-}
-
-// link gives the repository a blob that the content store has, in this namespace or
-// in another.
-func (r *Registry) link(q *request, dgst digest.Digest) error {
-	ctx, end, err := r.held(q.Context())
-	if err != nil {
-		return err
-	}
-	defer end()
-	if _, err := r.Blobs.Info(ctx, dgst); errdefs.IsNotFound(err) {
-		if err := r.share(ctx, dgst); err != nil {
-			return err
-		}
-	} else if err != nil {
-		return err
-	}
-	return r.enter(ctx, q.repo, dgst)
 }
 
 // deleteBlob takes a blob from the repository.

@@ -36,6 +36,7 @@ import (
 	"github.com/orlop/orlop/core/lease"
 	"github.com/orlop/orlop/core/namespaces"
 	"github.com/orlop/orlop/core/registry"
+	"github.com/orlop/orlop/internal/voucher"
 )
 
 // Blobs is the part of a content store that a registry needs.
@@ -53,6 +54,8 @@ type Parts struct {
 	Catalog registry.Catalog
 	// Leases hold what is being put together; nil where nothing is collected.
 	Leases lease.Manager
+	// Voucher knows requests of the daemon itself; nil is none.
+	Voucher *voucher.Voucher
 	// Namespace is where the blobs are.
 	Namespace string
 }
@@ -65,8 +68,9 @@ type Config struct {
 	MaxManifest int64
 	// MaxBlob bounds blobs, in bytes; 0 is no bound.
 	MaxBlob int64
-	// Shared says that whoever may push may also link, by its digest, any blob that
-	// the daemon has: then a push of what is there already moves no bytes.
+	// Shared says that whoever may push may also link, by its digest, a blob that they
+	// may pull elsewhere, and administrators and the daemon itself any blob that it has:
+	// then a push of what is there already moves no bytes.
 	Shared bool
 	// Sparse takes manifests though parts of them are missing, such as an index of
 	// which one platform was pushed.

@@ -89,14 +89,14 @@ func (q *request) created(dgst digest.Digest) error {
 }
 
 // mount links a blob of another repository that the caller may pull from, or, where
-// the registry shares, one that is anywhere.
+// the registry shares, one that [Registry.mayHave] allows.
 func (r *Registry) mount(q *request, text string) (bool, error) {
 	dgst, err := readDigest(text)
 	if err != nil {
 		return false, err
 	}
 	from := q.args.Get("from")
-	allowed := r.cfg.Shared && q.who.May(Access{Repository: q.repo, Action: Push})
+	allowed := r.mayHave(q, dgst)
 	if from != "" {
 		if err := registry.CheckName(from); err != nil {
 			return false, fail(http.StatusBadRequest, codeNameInvalid, "%v", err)

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/orlop/orlop/internal/voucher"
 	"github.com/orlop/orlop/services/manifest"
 )
 
@@ -36,6 +37,8 @@ type Pusher struct {
 	c   *Client
 	e   endpoint
 	ref Reference
+	// Voucher, where set, tells the registry of this process that the blobs are held.
+	Voucher *voucher.Voucher
 }
 
 // Pusher chooses the endpoint that everything of one image goes to.
@@ -46,7 +49,7 @@ func (c *Client) Pusher(ref Reference) (*Pusher, error) {
 	}
 	for _, e := range all {
 		if e.does("push") {
-			return &Pusher{c, e, ref}, nil
+			return &Pusher{c: c, e: e, ref: ref}, nil
 		}
 	}
 	return nil, noHost(ref.Host, "push")
@@ -73,6 +76,8 @@ func (p *Pusher) Has(ctx context.Context, desc ocispec.Descriptor, tag string) (
 			path = p.ref.Repository + "/manifests/" + tag
 		}
 		h.Set("Accept", desc.MediaType+", */*;q=0.1")
+	} else if p.Voucher != nil {
+		h.Set(voucher.Header, p.Voucher.Word(p.e.base.Host, p.ref.Repository, desc.Digest))
 	}
 	resp, err := p.do(ctx, call{method: http.MethodHead, path: path, header: h})
 	if err != nil {
