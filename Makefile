@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 BIN := bin
-PROGRAMS := $(notdir $(wildcard cmd/*))
+PROGRAMS := $(filter-out internal,$(notdir $(wildcard cmd/*)))
 # Packages whose tests need no daemon.
 UNIT := $(shell go list ./... | grep -v /test/)
 

@@ -31,6 +31,7 @@ import (
 
 	"github.com/moby/buildkit/control"
 	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/util/grpcerrors"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -177,7 +178,8 @@ func (o *opened) close() error {
 func (o *opened) services(temp string) {
 	o.trimmer = newTrimmer(o.worker, temp)
 	go o.trimmer.run(o.stop)
-	o.grpc = grpc.NewServer(grpc.UnaryInterceptor(o.trimmer.intercept), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
+	o.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor, o.trimmer.intercept), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
 	o.control.Register(o.grpc)
 	grpc_health_v1.RegisterHealthServer(o.grpc, health.NewServer())
 	o.http = o.grpc

@@ -14,7 +14,7 @@ type door struct {
 }
 
 var doors = []door{
-	{"buildx", true, byBuildx}, {"buildctl", true, byBuildctl}, {"classic", false, byClassic}, {"orlop", false, byOrlop},
+	{"buildx", true, byBuildx}, {"buildctl", true, byBuildctl}, {"classic", false, byClassic}, {"orlop", true, byOrlop},
 }
 
 // flags are what docker build, buildx and orlop build have in common.
@@ -40,7 +40,17 @@ func (s *scene) source() string {
 }
 
 func byBuildx(r *rig, s *scene, tag string) (string, string, error) {
-	args := append([]string{"buildx", "build", "--progress", "plain", "--output", "type=image,name=" + tag + ",rewrite-timestamp=true"}, s.flags(tag)...)
+	return r.byFlags(s, tag, "docker", "buildx", "build")
+}
+
+func byOrlop(r *rig, s *scene, tag string) (string, string, error) {
+	return r.byFlags(s, tag, filepath.Join(r.bin, "orlop"), "build")
+}
+
+// byFlags builds by a client that knows all flags.
+func (r *rig) byFlags(s *scene, tag, program string, words ...string) (string, string, error) {
+	args := append(words, "--progress", "plain", "--output", "type=image,name="+tag+",rewrite-timestamp=true")
+	args = append(args, s.flags(tag)...)
 	for _, v := range s.lines["secret"] {
 		id, value, _ := strings.Cut(v, "=")
 		r.write("secret/"+id, value)
@@ -50,7 +60,7 @@ func byBuildx(r *rig, s *scene, tag string) (string, string, error) {
 		name, dir, _ := strings.Cut(v, "=")
 		args = append(args, "--build-context", name+"="+filepath.Join(s.dir, dir))
 	}
-	out, err := r.try("docker", append(args, s.source())...)
+	out, err := r.try(program, append(args, s.source())...)
 	if err != nil {
 		return "", out, err
 	}
@@ -95,15 +105,6 @@ func byBuildctl(r *rig, s *scene, tag string) (string, string, error) {
 func byClassic(r *rig, s *scene, tag string) (string, string, error) {
 	args := append([]string{"DOCKER_BUILDKIT=0", "docker", "build", "--build-arg", "SOURCE_DATE_EPOCH=" + epoch}, s.flags(tag)...)
 	out, err := r.try("env", append(args, s.source())...)
-	if err != nil {
-		return "", out, err
-	}
-	return r.saved(s, tag, out)
-}
-
-func byOrlop(r *rig, s *scene, tag string) (string, string, error) {
-	args := append([]string{"build", "--build-arg", "SOURCE_DATE_EPOCH=" + epoch}, s.flags(tag)...)
-	out, err := r.try(filepath.Join(r.bin, "orlop"), append(args, s.source())...)
 	if err != nil {
 		return "", out, err
 	}

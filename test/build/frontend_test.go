@@ -44,6 +44,10 @@ func billOfMaterials(t *testing.T, r *rig, dir string) {
 	r.write("scanner/Dockerfile", "FROM box\nCOPY --chmod=755 scan /scan\nENTRYPOINT [\"/scan\"]\n")
 	r.buildx("--push", "-t", r.registry+"/scanner", r.path("scanner"))
 	r.buildx("--attest", "type=sbom,generator="+r.registry+"/scanner", "--push", "-t", r.registry+"/billed", dir)
+	r.run(r.bin+"/orlop", "build", "--sbom=generator="+r.registry+"/scanner", "--provenance", "--push", "-t", r.registry+"/billed:orlop", dir)
+	if text := r.docker("buildx", "imagetools", "inspect", "--format", "{{json .SBOM}} {{json .Provenance}}", r.registry+"/billed:orlop"); !strings.Contains(text, `"comment": "made `) || !strings.Contains(text, "buildDefinition") {
+		t.Errorf("orlop: bill of materials and provenance: %s", text)
+	}
 	if text := r.docker("buildx", "imagetools", "inspect", "--format", "{{json .SBOM}}", r.registry+"/billed"); !strings.Contains(text, `"comment": "made `) {
 		t.Errorf("bill of materials: %s", text)
 	}
@@ -67,7 +71,8 @@ func agentOfKeys(t *testing.T, r *rig, _ string) {
 	r.buildx("--ssh", "default="+r.path("agent"), "-t", "keys:buildx", r.path("ssh"))
 	r.run(r.buildctl, "build", "--frontend", "dockerfile.v0", "--local", "context="+r.path("ssh"), "--local", "dockerfile="+r.path("ssh"), "--no-cache",
 		"--ssh", "default="+r.path("agent"), "--output", "type=image,name=docker.io/library/keys:buildctl")
-	for _, image := range []string{"keys:buildx", "keys:buildctl"} {
+	r.run(r.bin+"/orlop", "build", "--no-cache", "--ssh", "default="+r.path("agent"), "-t", "keys:orlop", r.path("ssh"))
+	for _, image := range []string{"keys:buildx", "keys:buildctl", "keys:orlop"} {
 		if got := r.docker("run", "--rm", "--network", "none", image); !strings.Contains(got, want) {
 			t.Errorf("%s: the agent has %q, want %s", image, got, want)
 		}

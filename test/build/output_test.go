@@ -35,7 +35,7 @@ func TestOutputs(t *testing.T) {
 	s := r.readScene(t, r.path("app.txtar"))
 	for name, fn := range map[string]func(*testing.T, *rig, string){"local": outLocal, "archives": outArchives, "push": outPush, "attestations": attested, "caches": cached,
 		"secrets": hush, "bake": bake, "compose": compose, "history": told, "gone": gone,
-		"syntax": remoteSyntax, "bill": billOfMaterials, "ssh": agentOfKeys} {
+		"syntax": remoteSyntax, "bill": billOfMaterials, "ssh": agentOfKeys, "errors": excerpt} {
 		t.Run(name, func(t *testing.T) { fn(t, r, s.dir) })
 	}
 	if left := r.left(); len(left) > 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,8 +22,9 @@ import (
 	"github.com/moby/patternmatcher/ignorefile"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
+	"github.com/orlop/orlop/cmd/internal/session"
 )
 
 func builderNoun(s *session.Session) *cobra.Command {
@@ -40,7 +42,39 @@ type building struct {
 	quiet                            bool
 }
 
+// buildCommand becomes orlop-build, which speaks BuildKit's protocol; the classic API
+// remains for engines that have no other, with DOCKER_BUILDKIT=0, and where orlop-build
+// isn't installed.
 func buildCommand(s *session.Session) *cobra.Command {
+	path := builder()
+	if path == "" {
+		return classicBuild(s)
+	}
+	return &cobra.Command{Use: "build [OPTIONS] PATH | URL | -", Short: "Build an image from a Dockerfile", DisableFlagParsing: true,
+		RunE: func(*cobra.Command, []string) error {
+			return os.NewSyscallError("exec "+path, unix.Exec(path, append([]string{"orlop"}, s.Args...), os.Environ()))
+		}}
+}
+
+// builder is the path of orlop-build, "" if it isn't wanted or isn't there.
+func builder() string {
+	if os.Getenv("DOCKER_BUILDKIT") == "0" {
+		return ""
+	}
+	if self, err := os.Executable(); err == nil {
+		path := filepath.Join(filepath.Dir(self), "orlop-build")
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	path, err := exec.LookPath("orlop-build")
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
+func classicBuild(s *session.Session) *cobra.Command {
 	b := building{args: opts.NewListOpts(opts.ValidateEnv), labels: opts.NewListOpts(opts.ValidateLabel), tags: opts.NewListOpts(nil),
 		hosts: opts.NewListOpts(opts.ValidateExtraHost), cache: opts.NewListOpts(nil), ulimits: opts.NewUlimitOpt(nil)}
 	c := &cobra.Command{Use: "build [OPTIONS] PATH | URL | -", Short: "Build an image from a Dockerfile", Args: usage(1, 1),

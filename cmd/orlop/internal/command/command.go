@@ -13,13 +13,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
+	"github.com/orlop/orlop/cmd/internal/session"
 	"github.com/orlop/orlop/internal/version"
 )
 
 // Main runs the program and returns its exit code.
 func Main(args []string, in *os.File, out, errs io.Writer) int {
-	s := &session.Session{In: in, Out: out, Err: errs}
+	s := &session.Session{Args: args, In: in, Out: out, Err: errs}
 	defer s.Close()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
@@ -64,7 +64,8 @@ func Root(s *session.Session, args []string) *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return session.Status{Code: session.CodeUsage, Reason: fmt.Sprintf("%v\n\nUsage:  %s\n\nRun '%s --help' for more information", err, c.UseLine(), c.CommandPath())}
 	})
-	global(root, &s.Global)
+	s.Global.Add(root.Flags())
+	root.Flags().BoolP("version", "v", false, "Print the version")
 	root.AddGroup(&cobra.Group{ID: common, Title: "Common Commands:"}, &cobra.Group{ID: nouns, Title: "Management Commands:"}, &cobra.Group{ID: rest, Title: "Commands:"})
 	for _, e := range needed(root, args) {
 		c := e.make(s)
@@ -91,20 +92,6 @@ const (
 	nouns  = "nouns"
 	rest   = "rest"
 )
-
-func global(root *cobra.Command, g *session.Global) {
-	f := root.Flags()
-	f.StringVarP(&g.Host, "host", "H", "", "Address of the engine (default "+session.DefaultHost+")")
-	f.StringVarP(&g.Context, "context", "c", "", "Name of the context to use")
-	f.StringVar(&g.ConfigDir, "config", "", "Folder of your settings")
-	f.BoolVarP(&g.Debug, "debug", "D", false, "Tell more")
-	f.BoolVar(&g.TLS, "tls", false, "Use TLS")
-	f.BoolVar(&g.TLSVerify, "tlsverify", false, "Use TLS and check the engine's certificate")
-	f.StringVar(&g.TLSCA, "tlscacert", "", "Certificates to trust")
-	f.StringVar(&g.TLSCert, "tlscert", "", "Your certificate")
-	f.StringVar(&g.TLSKey, "tlskey", "", "Your key")
-	f.BoolP("version", "v", false, "Print the version")
-}
 
 // noun is a command that only has others.
 func noun(name, short string, commands ...*cobra.Command) *cobra.Command {

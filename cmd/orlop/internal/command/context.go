@@ -13,7 +13,7 @@ import (
 	"github.com/docker/cli/cli/context/store"
 	"github.com/spf13/cobra"
 
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
+	"github.com/orlop/orlop/cmd/internal/session"
 	"github.com/orlop/orlop/cmd/orlop/internal/show"
 )
 

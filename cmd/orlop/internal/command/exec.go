@@ -9,7 +9,7 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
+	"github.com/orlop/orlop/cmd/internal/session"
 	"github.com/orlop/orlop/cmd/orlop/internal/stream"
 	"github.com/orlop/orlop/internal/detach"
 )

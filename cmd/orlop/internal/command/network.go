@@ -11,8 +11,8 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
+	"github.com/orlop/orlop/cmd/internal/session"
 	"github.com/orlop/orlop/cmd/orlop/internal/option"
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
 	"github.com/orlop/orlop/cmd/orlop/internal/show"
 )
 

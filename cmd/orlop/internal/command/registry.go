@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
+	"github.com/orlop/orlop/cmd/internal/session"
 )
 
 // maxPassword bounds what is read from standard input, in bytes.

@@ -10,8 +10,8 @@ import (
 	"github.com/distribution/reference"
 	"github.com/spf13/cobra"
 
+	"github.com/orlop/orlop/cmd/internal/session"
 	"github.com/orlop/orlop/cmd/orlop/internal/distribution"
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
 )
 
 // registryNoun looks into registries, whoever runs them.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
+	"github.com/orlop/orlop/cmd/internal/session"
 )
 
 // entry is a command at the top.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
+	"github.com/orlop/orlop/cmd/internal/session"
 )
 
 func TestTableNames(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
+	"github.com/orlop/orlop/cmd/internal/session"
 )
 
 // whyLines is how much of the log is shown.

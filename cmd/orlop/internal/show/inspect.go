@@ -9,7 +9,7 @@ import (
 
 	"github.com/docker/cli/templates"
 
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
+	"github.com/orlop/orlop/cmd/internal/session"
 )
 
 // codeTemplate is the exit code of a template that can't be read, as docker's.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/docker/cli/cli/command/formatter"
 
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
+	"github.com/orlop/orlop/cmd/internal/session"
 )
 
 // Row is one line of a list, by the names that templates use.

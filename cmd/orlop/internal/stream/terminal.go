@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
-	"github.com/orlop/orlop/cmd/orlop/internal/session"
+	"github.com/orlop/orlop/cmd/internal/session"
 )
 
 // Raw puts the user's terminal into raw mode, and returns how to put it back, which

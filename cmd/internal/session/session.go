@@ -40,6 +40,7 @@ type Global struct {
 // Session is one run of the program. It isn't safe for concurrent use, but for its
 // client.
 type Session struct {
+	Args     []string // the command line
 	In       *os.File
 	Out, Err io.Writer
 	Global   Global
