@@ -65,6 +65,8 @@ type registryConfig struct {
 	CacheFresh string `toml:"cache_fresh"`
 	// CacheBytes bounds what is cached; 0 is no bound.
 	CacheBytes int64 `toml:"cache_bytes"`
+	// Bounds are what clients may take of the registry.
+	Bounds registryBounds `toml:"bounds"`
 	// Mirror serves what the image store has from other registries, in the namespaces
 	// that mirror_namespaces lists, to clients that ask for it as they ask mirrors.
 	Mirror bool `toml:"mirror"`
@@ -77,7 +79,7 @@ type registryConfig struct {
 }
 
 func (c *registryConfig) socket() registry.Socket {
-	return registry.Socket{Listen: c.Listen, Cert: c.Cert, Key: c.Key, ClientCA: c.Auth.ClientCA, Insecure: c.Insecure}
+	return registry.Socket{Listen: c.Listen, Cert: c.Cert, Key: c.Key, ClientCA: c.Auth.ClientCA, Insecure: c.Insecure, Bounds: c.Bounds.bounds()}
 }
 
 func (c *registryConfig) behaviour() (registry.Config, error) {
@@ -85,8 +87,11 @@ func (c *registryConfig) behaviour() (registry.Config, error) {
 	if err != nil || grace <= 0 {
 		return registry.Config{}, fmt.Errorf("grace: %q is no time such as 24h", c.Grace)
 	}
-	out := registry.Config{Grace: grace, MaxManifest: c.MaxManifestSize, MaxBlob: c.MaxBlobSize, Shared: c.Shared, Sparse: c.Sparse, ReadOnly: c.ReadOnly, Redirect: c.Redirect}
-	return out, errors.Join(c.policy(&out), c.cache(&out.Cache))
+	out := registry.Config{Grace: grace, MaxManifest: c.MaxManifestSize, MaxBlob: c.MaxBlobSize, Shared: c.Shared, Sparse: c.Sparse, ReadOnly: c.ReadOnly, Redirect: c.Redirect, Bounds: c.Bounds.bounds()}
+	if _, err := time.ParseDuration(c.Bounds.Stall); err != nil {
+		return out, fmt.Errorf("bounds.stall: %q is no time such as 1m", c.Bounds.Stall)
+	}
+	return out, errors.Join(out.Bounds.Validate(), c.policy(&out), c.cache(&out.Cache))
 }
 
 // Validate checks all values.
@@ -106,6 +111,7 @@ func (c *registryConfig) Validate() error {
 func doorRegistry(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Door, "registry", func(s *plugins.Scope) plugins.Build[kinds.Server] {
 		cfg := plugins.Config(s, registryConfig{Grace: registry.DefaultGrace.String(), MaxManifestSize: registry.DefaultManifest, Shared: true, CacheFresh: registry.DefaultFresh.String(),
+			Bounds:           defaultBounds(),
 			MirrorNamespaces: []string{namespaces.Default, "k8s.io", "moby"},
 			Auth:             registryAuth{Challenge: challengeToken, TokenLife: access.DefaultTokenLife.String()}})
 		db, root := plugins.One(s, kinds.Metadata), s.Root()

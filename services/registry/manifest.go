@@ -93,6 +93,9 @@ func (r *Registry) getManifest(q *request) error {
 // all that it refers to is there.
 func (r *Registry) putManifest(q *request) error {
 	body, err := io.ReadAll(io.LimitReader(q.Body, r.cfg.MaxManifest+1))
+	if stalled(err) {
+		return stood(int64(len(body)))
+	}
 	if err != nil {
 		return fail(http.StatusBadRequest, codeManifestInvalid, "the body can't be read: %v", err)
 	}

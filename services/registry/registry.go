@@ -90,6 +90,8 @@ type Config struct {
 	Cache CacheConfig
 	// Neighbour serves images of the daemon's own store.
 	Neighbour Neighbour
+	// Bounds are what one client may have under way.
+	Bounds Bounds
 	// Listeners are told what happens. They must not block.
 	Listeners []func(Event)
 }
@@ -107,6 +109,7 @@ type Registry struct {
 	auth Authorizer
 
 	uploads keyed
+	clients clients
 	quotas  []*quota
 	cache   *cache
 

@@ -66,7 +66,29 @@ func (r *Registry) answer(q *request) error {
 	if do.needs == Push && r.cache.upstream(q.repo) != nil {
 		return Denied("repository %s is a cache of another registry: nothing can be pushed to it", q.repo)
 	}
+	if do.needs == Push && q.Method != http.MethodGet && q.Method != http.MethodHead {
+		done, err := r.clients.send(q.client(), r.cfg.Bounds.Uploads)
+		if err != nil {
+			return tooMany("%s has %d uploads under way, more are not taken at once", q.client(), r.cfg.Bounds.Uploads)
+		}
+		defer done()
+	}
 	return do.fn(q)
+}
+
+// client is who has logged in, or else where the request comes from.
+func (q *request) client() string {
+	if q.who.Name != "" {
+		return q.who.Name
+	}
+	return addressOf(q.RemoteAddr)
+}
+
+// tooMany asks a client to come again.
+func tooMany(format string, args ...any) *Error {
+	e := fail(http.StatusTooManyRequests, codeTooManyRequests, format, args...)
+	e.Header = http.Header{"Retry-After": {"1"}}
+	return e
 }
 
 // needs are the rights for an action; who pushes must be able to ask what is there.

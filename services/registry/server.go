@@ -34,10 +34,15 @@ type Socket struct {
 	ClientCA string
 	// Insecure allows plain HTTP beyond this machine.
 	Insecure bool
+	// Bounds are what clients may take.
+	Bounds Bounds
 }
 
 // Validate checks that plain HTTP stays on this machine, unless that was asked for.
 func (s Socket) Validate() error {
+	if err := s.Bounds.Validate(); err != nil {
+		return err
+	}
 	host, _, err := net.SplitHostPort(s.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %q is no host:port", s.Listen)
@@ -75,7 +80,8 @@ func Serve(s Socket, h http.Handler, parts ...interface{ Close() error }) (*Serv
 	if err != nil {
 		return nil, err
 	}
-	srv := &Server{address: l.Addr().String(), parts: parts, http: &http.Server{Handler: h, ReadHeaderTimeout: headerWait, IdleTimeout: idleWait, MaxHeaderBytes: maxHeader}}
+	l = s.Bounds.listen(l)
+	srv := &Server{address: l.Addr().String(), parts: parts, http: &http.Server{Handler: paced(s.Bounds.Stall, h), ReadHeaderTimeout: s.Bounds.header(), IdleTimeout: idleWait, MaxHeaderBytes: maxHeader}}
 	if s.Cert != "" {
 		if srv.http.TLSConfig, err = s.tls(); err != nil {
 			return nil, errors.Join(err, l.Close())

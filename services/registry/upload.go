@@ -50,8 +50,12 @@ func (r *Registry) startUpload(q *request) error {
 		return fail(http.StatusBadRequest, codeUnsupported, "digest algorithm %.50q is not known", alg)
 	}
 	ctx := r.in(q.Context())
+	if err := r.begin(ctx, q, id); err != nil {
+		return err
+	}
 	w, err := r.Blobs.Writer(ctx, content.WriterOptions{Ref: ref(q.repo, id)})
 	if err != nil {
+		r.clients.end(ref(q.repo, id))
 		return err
 	}
 	if err := w.Close(); err != nil {
@@ -59,6 +63,18 @@ func (r *Registry) startUpload(q *request) error {
 	}
 	q.w.Header().Set("OCI-Chunk-Min-Length", "1")
 	return q.accepted(id, 0, http.StatusAccepted)
+}
+
+// begin counts an upload of the client's.
+func (r *Registry) begin(ctx context.Context, q *request, id string) error {
+	err := r.clients.begin(q.client(), ref(q.repo, id), r.cfg.Bounds.Open, func(upload string) bool {
+		_, err := r.Blobs.Status(ctx, upload)
+		return !errdefs.IsNotFound(err)
+	})
+	if err != nil {
+		return tooMany("%s has begun %d uploads, finish or cancel some first", q.client(), r.cfg.Bounds.Open)
+	}
+	return nil
 }
 
 func newUpload() string {
@@ -277,6 +293,7 @@ func (r *Registry) finishUpload(q *request) error {
 		if err := r.commit(q, w, dgst); err != nil {
 			return err
 		}
+		r.clients.end(ref(q.repo, q.ref))
 		return q.created(dgst)
 	})
 }
@@ -298,10 +315,19 @@ func (r *Registry) receive(q *request, w io.Writer, offset int64) error {
 	switch {
 	case most > 0 && offset+n > most:
 		return tooLarge(most)
+	case stalled(err):
+		return stood(n)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fail(http.StatusBadRequest, codeSizeInvalid, "the body ended after %d of %d bytes", n, q.ContentLength)
 	}
 	return err
+}
+
+// stood says that a client was given up; what came of an upload is there.
+func stood(n int64) *Error {
+	e := fail(http.StatusRequestTimeout, codeBlobUploadInvalid, "next to nothing came for a while, after %d bytes of this request", n)
+	e.Header = http.Header{"Connection": {"close"}}
+	return e
 }
 
 // buffer is how large a buffer a body of so many bytes needs.
@@ -349,6 +375,7 @@ func (r *Registry) cancelUpload(q *request) error {
 	if err := r.Blobs.Abort(r.in(q.Context()), name); err != nil {
 		return explain(err, codeBlobUploadUnknown)
 	}
+	r.clients.end(name)
 	q.w.WriteHeader(http.StatusNoContent)
 	return nil
 }
