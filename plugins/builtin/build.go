@@ -26,6 +26,11 @@ type buildConfig struct {
 	Runtime string `toml:"runtime"`
 	// Cache bounds what is kept for later builds, in bytes; 0 is 20 GiB.
 	Cache int64 `toml:"cache"`
+	// ContextBytes bounds what a context that a client sends as an archive (docker build
+	// without BuildKit, SDKs) is when it is unpacked, in bytes; 0 is no bound.
+	ContextBytes int64 `toml:"context_bytes"`
+	// ContextEntries bounds its files, folders and links; 0 is no bound.
+	ContextEntries int64 `toml:"context_entries"`
 	// Parallel bounds steps that run at once; 0 is no bound.
 	Parallel int64 `toml:"parallel"`
 	// AllowInsecure lets builds ask for all privileges (RUN --security=insecure).
@@ -36,8 +41,8 @@ type buildConfig struct {
 
 // Validate checks the bounds.
 func (c *buildConfig) Validate() error {
-	if c.Cache < 0 || c.Parallel < 0 {
-		return fmt.Errorf("cache is %d, parallel is %d: neither can be negative", c.Cache, c.Parallel)
+	if c.Cache < 0 || c.Parallel < 0 || c.ContextBytes < 0 || c.ContextEntries < 0 {
+		return fmt.Errorf("cache is %d, parallel %d, context_bytes %d, context_entries %d: none can be negative", c.Cache, c.Parallel, c.ContextBytes, c.ContextEntries)
 	}
 	return nil
 }
@@ -63,7 +68,7 @@ func isFile(path string) bool {
 
 func builder(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Builder, "buildkit", func(s *plugins.Scope) plugins.Build[*build.Builder] {
-		cfg := plugins.Config(s, buildConfig{AllowHost: true})
+		cfg := plugins.Config(s, buildConfig{AllowHost: true, ContextBytes: build.DefaultContextBytes, ContextEntries: build.DefaultContextEntries})
 		db, differ, drivers := plugins.One(s, kinds.Metadata), plugins.One(s, kinds.Differ), plugins.All(s, kinds.Snapshotter)
 		nets, transfers := plugins.Optional(s, kinds.Networks), plugins.Optional(s, kinds.Transfer)
 		chosen := s.Settings().Defaults[kinds.Snapshotter.Name()]
@@ -84,7 +89,7 @@ func builder(r *plugins.Registry) {
 				endpoints = t.Endpoints
 			}
 			b, err := build.New(build.Config{Root: root, State: state, Temp: temp, Snapshotter: name, Runtime: cfg.runtime(), Cache: cfg.Cache, Parallel: cfg.Parallel,
-				Insecure: cfg.AllowInsecure, Host: cfg.AllowHost},
+				ContextBytes: cfg.ContextBytes, ContextEntries: cfg.ContextEntries, Insecure: cfg.AllowInsecure, Host: cfg.AllowHost},
 				build.Parts{Content: db().Content(), Images: db().Images(), Leases: db().Leases(), Applier: differ(), Comparer: differ(), Snapshots: db().Snapshotter,
 					Networks: connect, Endpoints: endpoints, Collect: func(ctx context.Context) error { _, err := collect.Now(ctx, db(), false); return err }})
 			if err == nil {

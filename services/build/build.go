@@ -79,6 +79,9 @@ type Config struct {
 	Cache int64
 	// Parallel bounds steps that run at once; 0 is no bound.
 	Parallel int64
+	// ContextBytes and ContextEntries bound what a context that comes as an archive is
+	// when it is unpacked; 0 is no bound.
+	ContextBytes, ContextEntries int64
 	// Insecure allows builds to ask for all privileges, Host for the host's network.
 	Insecure, Host bool
 }

@@ -35,7 +35,7 @@ func (b *Builder) Classic(ctx context.Context, r Request, body io.ReadCloser, to
 		if r.Remote != "" {
 			body = nil
 		}
-		own, err := o.offered(ctx, body, r.Auths)
+		own, err := o.offered(ctx, weigh(body, b.cfg.ContextBytes, b.cfg.ContextEntries), r.Auths)
 		if err != nil {
 			return Result{}, err
 		}
