@@ -94,6 +94,7 @@ type DB struct {
 	marking   bool
 	touched   []gc.Node
 	onChange  atomic.Pointer[func(deletion bool)]
+	route     atomic.Pointer[func(repo, reference string) []string] // of the outbox
 	unmount   atomic.Pointer[func(context.Context, mount.Activation) error]
 }
 

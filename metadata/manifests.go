@@ -43,7 +43,10 @@ func (c catalog) PutManifest(_ context.Context, repo string, m registry.Manifest
 				return err
 			}
 		}
-		return nil
+		if len(o.Tags) > 0 {
+			return c.db.tell(t, repo, o.Tags...)
+		}
+		return c.db.tell(t, repo, m.Digest.String())
 	})
 }
 
@@ -128,18 +131,18 @@ func (c catalog) DeleteManifest(_ context.Context, repo string, dgst digest.Dige
 				return err
 			}
 		}
-		if err := dropTags(b, repo, dgst, keep); err != nil {
+		gone, err := dropTags(b, repo, dgst, keep)
+		if err != nil {
 			return err
 		}
-		return errors.Join(unuse(t, repo, dgst), tidyRepo(t, repo))
+		return errors.Join(unuse(t, repo, dgst), tidyRepo(t, repo), c.db.tell(t, repo, append(gone, dgst.String())...))
 	})
 }
 
-// dropTags removes the tags that point at a manifest.
-func dropTags(b *bolt.Bucket, repo string, dgst digest.Digest, keep func(string) bool) error {
+// dropTags removes the tags that point at a manifest, and returns them.
+func dropTags(b *bolt.Bucket, repo string, dgst digest.Digest, keep func(string) bool) (gone []string, err error) {
 	tags := b.Bucket(bucketTags)
-	var gone []string
-	err := page(tags, "", registry.Page{}, func(name string, data []byte) error {
+	err = page(tags, "", registry.Page{}, func(name string, data []byte) error {
 		var tag registry.Tag
 		if err := json.Unmarshal(data, &tag); err != nil {
 			return err
@@ -158,7 +161,7 @@ func dropTags(b *bolt.Bucket, repo string, dgst digest.Digest, keep func(string)
 			err = tags.Delete([]byte(name))
 		}
 	}
-	return err
+	return gone, err
 }
 
 func (c catalog) Referrers(_ context.Context, repo string, subject digest.Digest, p registry.Page) ([]registry.Manifest, error) {
@@ -209,7 +212,10 @@ func (c catalog) DeleteTag(_ context.Context, repo, tag string) error {
 		if err := getJSON(t, repo, bucketTags, tag, &old); err != nil {
 			return err
 		}
-		return repoBucket(t, repo).Bucket(bucketTags).Delete([]byte(tag))
+		if err := repoBucket(t, repo).Bucket(bucketTags).Delete([]byte(tag)); err != nil {
+			return err
+		}
+		return c.db.tell(t, repo, tag)
 	})
 }
 

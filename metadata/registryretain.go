@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -21,7 +22,10 @@ func (c catalog) RetireTag(_ context.Context, repo string, tag registry.Tag) (bo
 		if gone = now.Digest == tag.Digest && now.Updated.Equal(tag.Updated); !gone {
 			return nil
 		}
-		return repoBucket(t, repo).Bucket(bucketTags).Delete([]byte(tag.Name))
+		if err := repoBucket(t, repo).Bucket(bucketTags).Delete([]byte(tag.Name)); err != nil {
+			return err
+		}
+		return c.db.tell(t, repo, tag.Name)
 	})
 	return gone, err
 }
@@ -42,7 +46,7 @@ func (c catalog) RetireManifests(_ context.Context, repo string, before time.Tim
 			return err
 		}
 		for _, m := range out {
-			if err := dropManifest(t, repo, m); err != nil {
+			if err := errors.Join(dropManifest(t, repo, m), c.db.tell(t, repo, m.Digest.String())); err != nil {
 				return err
 			}
 		}

@@ -8,11 +8,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/orlop/orlop/core/namespaces"
 	"github.com/orlop/orlop/internal/voucher"
 	"github.com/orlop/orlop/metadata"
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/plugins/kinds"
+	metrics "github.com/orlop/orlop/services/grpc/observe"
 	"github.com/orlop/orlop/services/registry"
 	"github.com/orlop/orlop/services/registry/access"
 	"github.com/orlop/orlop/services/registry/hook"
@@ -59,6 +62,8 @@ type registryConfig struct {
 	Retention []registryRetention `toml:"retention"`
 	// Webhooks are told what happens.
 	Webhooks []hook.Config `toml:"webhooks"`
+	// Replication pushes what changes here to other registries.
+	Replication []registryReplication `toml:"replication"`
 	// Upstreams are registries that repositories are caches of.
 	Upstreams []registryUpstream `toml:"upstreams"`
 	// CacheFresh is for how long a cached tag is believed, such as 10m.
@@ -99,6 +104,9 @@ func (c *registryConfig) Validate() error {
 	if _, err := c.behaviour(); err != nil {
 		return err
 	}
+	if _, err := c.replications(); err != nil {
+		return err
+	}
 	if _, err := c.Auth.config(c.Rights, ""); err != nil {
 		return err
 	}
@@ -125,9 +133,10 @@ func doorRegistry(r *plugins.Registry) {
 				d.voucher = p.Voucher()
 			}
 			if m, ok := figures(); ok {
-				if err := m.Register(d.watch); err != nil {
-					return nil, err
-				}
+				d.figures = m
+			}
+			if err := d.register(d.watch); err != nil {
+				return nil, err
 			}
 			return d.serve()
 		}
@@ -136,12 +145,21 @@ func doorRegistry(r *plugins.Registry) {
 
 // registryDoor puts the parts of a registry together.
 type registryDoor struct {
-	cfg   *registryConfig
-	db    *metadata.DB
-	root  string
-	watch *observe.Observer
+	cfg     *registryConfig
+	db      *metadata.DB
+	root    string
+	watch   *observe.Observer
+	figures *metrics.Metrics // nil where there are none
 	// voucher is the pusher's; nil where there is none.
 	voucher *voucher.Voucher
+}
+
+// register shows figures, where there are any.
+func (d *registryDoor) register(c prometheus.Collector) error {
+	if d.figures == nil {
+		return nil
+	}
+	return d.figures.Register(c)
 }
 
 func (d *registryDoor) serve() (kinds.Server, error) {
@@ -166,12 +184,21 @@ func (d *registryDoor) serve() (kinds.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	rep, err := d.replicator()
+	if err != nil {
+		return nil, errors.Join(err, hooks.Close())
+	}
+	how.Listeners = append(how.Listeners, rep.Listen)
+	if err := d.register(observe.Replication{Replicator: rep}); err != nil {
+		return nil, errors.Join(err, rep.Close(), hooks.Close())
+	}
+	hooks = append(hooks, rep)
 	parts := registry.Parts{Blobs: d.db.Content(), Catalog: d.db.Registry(), Leases: d.db.Leases(), Voucher: d.voucher, Namespace: metadata.RegistryNamespace}
 	reg, err := registry.New(how, parts, guard.authorizer())
 	if err != nil {
 		return nil, errors.Join(err, hooks.Close())
 	}
-	srv, err := registry.Serve(d.cfg.socket(), d.watch.Wrap(guard.mux(d.cfg.paged(reg))), reg, hooks)
+	srv, err := registry.Serve(d.cfg.socket(), d.watch.Wrap(guard.mux(told(rep, guard.authorizer(), d.cfg.paged(reg)))), reg, hooks)
 	if err != nil {
 		return nil, errors.Join(err, reg.Close(), hooks.Close())
 	}

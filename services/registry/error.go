@@ -90,6 +90,11 @@ func explain(err error, code string) *Error {
 	return fail(http.StatusInternalServerError, codeUnknown, "%v", err)
 }
 
+// Refuse answers with an error, in the form of the API.
+func Refuse(w http.ResponseWriter, req *http.Request, err error) {
+	refuse(w, req, explain(err, codeUnknown))
+}
+
 // refuse answers with an error.
 func refuse(w http.ResponseWriter, req *http.Request, e *Error) {
 	if e.Status >= http.StatusInternalServerError {

@@ -18,7 +18,7 @@ import (
 func registryNoun(s *session.Session) *cobra.Command {
 	plain := false
 	c := noun("registry", "Run and look into registries", registryServe(s), registryList(s, &plain), registryTags(s, &plain),
-		registryInspect(s, &plain), registryRemove(s, &plain), registryCollect(s, &plain))
+		registryInspect(s, &plain), registryRemove(s, &plain), registryCollect(s, &plain), registryReplication(s, &plain))
 	c.PersistentFlags().BoolVar(&plain, "plain-http", false, "Use plain HTTP with registries beyond this machine")
 	return c
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -88,6 +90,32 @@ func (c *Client) Referrers(ctx context.Context, repo, digest string) ([]ocispec.
 func (c *Client) Delete(ctx context.Context, repo, ref string) error {
 	_, err := c.do(ctx, request{method: http.MethodDelete, path: "/v2/" + repo + "/manifests/" + ref, scope: scope(repo, "delete")})
 	return err
+}
+
+// Rule is how the replication of an Orlop registry by one rule is doing.
+type Rule struct {
+	Name, Target     string
+	Waiting, Failing int
+	Survey           bool
+	Pushed, Deleted  int64
+	Bytes            int64
+	Last             *time.Time
+	Error            string
+}
+
+// Replication tells how an Orlop registry's rules are doing. With a rule, that looks at
+// everything again.
+func (c *Client) Replication(ctx context.Context, again string) ([]Rule, error) {
+	q := request{method: http.MethodGet, path: "/v2/_orlop/replication", scope: scope("_orlop", "delete")}
+	if again != "" {
+		q.method, q.path = http.MethodPost, q.path+"?rule="+url.QueryEscape(again)
+	}
+	a, err := c.do(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	var out struct{ Rules []Rule }
+	return out.Rules, json.Unmarshal(a.Body, &out)
 }
 
 // Removal is something that a clean-up removed, or would remove.
