@@ -175,15 +175,18 @@ func (c *fsContext) explain(what string, err error) error {
 // OldOverlay tells by the version (< 6.5) that the kernel doesn't take an overlay's
 // layers one by one. It can't be asked: up to then any option is taken, and refused
 // when the file system is made.
-var OldOverlay = sync.OnceValue(func() bool {
+var OldOverlay = sync.OnceValue(func() bool { return olderThan(6, 5) })
+
+// olderThan tells that the kernel's version is, or isn't known.
+func olderThan(wantMajor, wantMinor int) bool {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
 		return true
 	}
 	var major, minor int
 	fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
-	return major < 6 || major == 6 && minor < 5
-})
+	return major < wantMajor || major == wantMajor && minor < wantMinor
+}
 
 func unescape(s string) string {
 	if !strings.Contains(s, `\`) {

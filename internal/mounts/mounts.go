@@ -47,7 +47,11 @@ func All(ms []mount.Mount, dir string) error {
 
 // attach makes one mount and puts it at target.
 func attach(m mount.Mount, target string) error {
-	fd, err := Open(m)
+	return shifting(m, func(m mount.Mount, userns *os.File) error { return attachAs(m, userns, target) })
+}
+
+func attachAs(m mount.Mount, userns *os.File, target string) error {
+	fd, err := open(m, userns)
 	if errors.Is(err, errNeedsOldCall) {
 		return oldMount(m, target)
 	}
@@ -70,12 +74,25 @@ func attach(m mount.Mount, target string) error {
 
 // Open makes a mount that is attached nowhere. It can be used through the
 // descriptor (/proc/self/fd/N) and vanishes with it.
-func Open(m mount.Mount) (*os.File, error) {
+func Open(m mount.Mount) (f *os.File, err error) {
+	err = shifting(m, func(m mount.Mount, userns *os.File) error {
+		f, err = open(m, userns)
+		return err
+	})
+	return f, err
+}
+
+// open makes a mount whose layers are shifted already, and a bind shifted.
+func open(m mount.Mount, userns *os.File) (*os.File, error) {
 	o := parse(m)
 	var fd int
 	var err error
 	if o.bind {
-		fd, err = cloneTree(m.Source, o)
+		if fd, err = cloneTree(m.Source, o); err == nil && userns != nil {
+			if err = shiftOwners(fd, int(userns.Fd()), m.Source); err != nil {
+				unix.Close(fd)
+			}
+		}
 	} else {
 		fd, err = newFilesystem(m, o)
 	}
@@ -87,8 +104,16 @@ func Open(m mount.Mount) (*os.File, error) {
 
 // OpenAny is Open also where the kernel can do the mount by mount(2) alone: then it
 // shows for a moment at a folder of ours.
-func OpenAny(m mount.Mount) (*os.File, error) {
-	f, err := Open(m)
+func OpenAny(m mount.Mount) (f *os.File, err error) {
+	err = shifting(m, func(m mount.Mount, userns *os.File) error {
+		f, err = openAny(m, userns)
+		return err
+	})
+	return f, err
+}
+
+func openAny(m mount.Mount, userns *os.File) (*os.File, error) {
+	f, err := open(m, userns)
 	if !errors.Is(err, errNeedsOldCall) {
 		return f, err
 	}
