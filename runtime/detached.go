@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/orlop/orlop/core/mount"
@@ -16,9 +17,17 @@ func mountDetached(list []mount.Mount) (int, error) {
 	if len(list) > 1 {
 		return -1, unsupported("%d mounts for one root file system", len(list))
 	}
+	list, users, err := Shift(list)
+	if err != nil {
+		return -1, err
+	}
+	defer runtime.KeepAlive(users)
 	m := list[0]
+	if users != nil {
+		return openShifted(m)
+	}
 	o := parseOptions(m.Options)
-	fd, err := -1, error(nil)
+	fd := -1
 	if o.bind || m.Type == "bind" || m.Type == "none" {
 		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 		if o.recursive {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/orlop/orlop/internal/mounts"
 	"github.com/orlop/orlop/runtime/table"
 	"golang.org/x/sys/unix"
 )
@@ -445,19 +446,19 @@ func (b *build) step(at, part string, dir bool) (link string, err error) {
 	} else if err != unix.ENOENT {
 		return "", nil // something that is no link
 	}
-	if dir {
-		err = unix.Mkdirat(fd, part, 0o755)
-	} else {
-		err = unix.Mknodat(fd, part, unix.S_IFREG|0o644, 0)
-	}
-	switch {
-	case err == unix.EEXIST || err == unix.EROFS:
-		return "", nil
-	case err != nil:
-		return "", err
+	make := func() error {
+		if dir {
+			return unix.Mkdirat(fd, part, 0o755)
+		}
+		return unix.Mknodat(fd, part, unix.S_IFREG|0o644, 0)
 	}
 	if b.rootUID != 0 || b.rootGID != 0 {
-		return "", unix.Fchownat(fd, part, b.rootUID, b.rootGID, unix.AT_SYMLINK_NOFOLLOW)
+		err = mounts.AsOwner(uint32(b.rootUID), uint32(b.rootGID), make)
+	} else {
+		err = make()
 	}
-	return "", nil
+	if err == unix.EEXIST || err == unix.EROFS {
+		return "", nil
+	}
+	return "", err
 }

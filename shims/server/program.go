@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/orlop/orlop/internal/mounts"
+	"github.com/orlop/orlop/runtime"
 	"github.com/orlop/orlop/runtime/cgroup"
 )
 
@@ -180,22 +181,17 @@ type programBox struct {
 	*child
 	p          *program
 	id, bundle string
+	rootfs     string // where it is mounted
 	mounted    bool
 	group      *cgroup.Group
 }
 
 func (p *program) create(ctx context.Context, cr creation) (box, error) {
 	b := &programBox{p: p, id: cr.id, bundle: cr.bundle}
-	if len(cr.rootfs) > 0 {
-		if err := os.MkdirAll(b.rootfs(), 0o711); err != nil {
-			return nil, err
-		}
-		if err := mounts.All(cr.rootfs, b.rootfs()); err != nil {
-			return nil, fmt.Errorf("root file system: %w", err)
-		}
-		b.mounted = true
+	err := b.mountAll(cr.rootfs)
+	if err != nil {
+		return nil, errors.Join(err, b.unmount())
 	}
-	var err error
 	b.child, err = p.spawn(ctx, filepath.Join(cr.bundle, "init.pid"), cr.terminal, cr.std, "create", "--bundle", cr.bundle, cr.id)
 	if err != nil {
 		return nil, errors.Join(err, b.unmount())
@@ -207,13 +203,12 @@ func (p *program) create(ctx context.Context, cr creation) (box, error) {
 	return b, nil
 }
 
-func (b *programBox) rootfs() string { return filepath.Join(b.bundle, "rootfs") }
-
 func (b *programBox) unmount() error {
-	if !b.mounted {
-		return nil
+	var err error
+	if b.mounted {
+		err = mounts.UnmountAll(b.rootfs, true)
 	}
-	return mounts.UnmountAll(b.rootfs(), true)
+	return errors.Join(err, runtime.Displace(b.p.places(b.id)))
 }
 
 func (b *programBox) start(ctx context.Context) error  { return b.p.run(ctx, stdio{}, "start", b.id) }
