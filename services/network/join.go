@@ -32,6 +32,9 @@ func (s *Service) Prepare(ctx context.Context, p Plan) (Sandbox, error) {
 		return Sandbox{}, refuse(errdefs.ErrInvalidArgument, "a container can be connected to at most %d networks", MaxEndpoints)
 	}
 	b := &sandbox{Sandbox: Sandbox{ID: p.ID, Name: p.Name, Path: s.spacePath(p.ID), Servers: p.Servers}, ports: p.Ports}
+	if p.Users != nil {
+		b.Users = s.ownerPath(p.ID)
+	}
 	b.op.Lock()
 	defer b.op.Unlock()
 	s.mu.Lock()
@@ -41,7 +44,7 @@ func (s *Service) Prepare(ctx context.Context, p Plan) (Sandbox, error) {
 	}
 	s.sandboxes[p.ID] = b
 	s.mu.Unlock()
-	err := s.mountSpace(p.ID)
+	err := s.mountSpace(&p)
 	for i := 0; err == nil && i < len(p.Wishes); i++ {
 		_, err = s.choose(ctx, b, p.Wishes[i])
 	}
@@ -326,6 +329,9 @@ func (s *Service) undo(b *sandbox) {
 // it, its record last. Called with op held.
 func (s *Service) drop(b *sandbox) error {
 	errs := []error{b.closeResolver(), unmountSpace(b.Path)}
+	if b.Users != "" {
+		errs = append(errs, unmountSpace(s.ownerPath(b.ID)))
+	}
 	now, _ := s.Sandbox(b.ID)
 	for _, e := range now.Endpoints {
 		errs = append(errs, s.disconnect(e))

@@ -122,7 +122,7 @@ func Open(ctx context.Context, c Config) (*Service, error) {
 	}
 	s := &Service{config: c, pools: pools, names: dns.NewTable(), networks: map[string]port.Record{}, making: map[string]bool{},
 		leaving: map[string]bool{}, sandboxes: map[string]*sandbox{}, notify: func(Event) {}}
-	for _, dir := range []string{s.spaceFolder(), s.recordFolder()} {
+	for _, dir := range []string{s.spaceFolder(), s.ownersFolder(), s.recordFolder()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}

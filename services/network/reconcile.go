@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -127,16 +128,18 @@ func (s *Service) readSandbox(name string) (*sandbox, error) {
 
 // sweepSpaces removes namespaces that no sandbox has.
 func (s *Service) sweepSpaces() {
-	entries, err := os.ReadDir(s.spaceFolder())
-	if err != nil {
-		s.config.Report(err)
-	}
-	for _, entry := range entries {
-		if s.sandboxes[entry.Name()] != nil {
-			continue
-		}
-		if err := unmountSpace(s.spacePath(entry.Name())); err != nil {
+	for _, dir := range []string{s.spaceFolder(), s.ownersFolder()} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
 			s.config.Report(err)
+		}
+		for _, entry := range entries {
+			if s.sandboxes[entry.Name()] != nil {
+				continue
+			}
+			if err := unmountSpace(filepath.Join(dir, entry.Name())); err != nil {
+				s.config.Report(err)
+			}
 		}
 	}
 }

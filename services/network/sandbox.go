@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/orlop/orlop/internal/userns"
 	port "github.com/orlop/orlop/network"
 	"github.com/orlop/orlop/network/dns"
 )
@@ -51,6 +52,8 @@ type Plan struct {
 	Ports []port.Port
 	// Servers are asked for names instead of the host's.
 	Servers []netip.AddrPort
+	// Users, where set, makes the namespace belong to a new user namespace of these ids.
+	Users *userns.Maps
 }
 
 // Endpoint is one connection of a sandbox.
@@ -73,6 +76,9 @@ type Sandbox struct {
 	Name string
 	// Path is where its namespace is mounted.
 	Path string
+	// Users is where the user namespace is mounted that its namespace belongs to; empty
+	// is the host's.
+	Users string `json:",omitempty"`
 	// Endpoints are its connections, the one with the default route first.
 	Endpoints []Endpoint
 	// Resolver tells that names are resolved at [dns.Address] in it.
@@ -145,20 +151,19 @@ func (s *Service) save(b *sandbox) error {
 const partial = ".part"
 
 // mountSpace gives a sandbox a namespace of its own.
-func (s *Service) mountSpace(id string) error {
-	f, err := s.ready.take()
+func (s *Service) mountSpace(p *Plan) error {
+	f, owner, err := s.take(p.Users)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	path := s.spacePath(id)
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		return err
+	if owner != nil {
+		defer owner.Close()
+		if err := mountNamespace(owner, s.ownerPath(p.ID)); err != nil {
+			return err
+		}
 	}
-	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), path, "", unix.MS_BIND, ""); err != nil {
-		return errors.Join(fmt.Errorf("mount of network namespace %s: %w", path, err), os.Remove(path))
-	}
-	return nil
+	return mountNamespace(f, s.spacePath(p.ID))
 }
 
 // unmountSpace lets a namespace go; one that isn't there is no error.
