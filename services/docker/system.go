@@ -112,7 +112,7 @@ func info(s *Server, c *call) error {
 		Runtimes:           map[string]system.RuntimeWithStatus{engine.DefaultRuntime: {}, "runc": {}, "crun": {}},
 		Swarm:              swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, Isolation: api.IsolationDefault,
-		SecurityOptions: []string{"name=seccomp,profile=builtin"}, CDISpecDirs: s.engine.CDIDirs(), Warnings: []string{},
+		SecurityOptions: host.Security, CDISpecDirs: s.engine.CDIDirs(), Warnings: []string{},
 		FirewallBackend: s.firewall(),
 		Containerd:      &system.ContainerdInfo{Address: s.info.Address, Namespaces: system.ContainerdNamespaces{Containers: "default"}},
 	}

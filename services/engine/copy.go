@@ -180,7 +180,7 @@ func (e *Engine) ReadArchive(ctx context.Context, ref, text string, begin func(a
 		}
 		defer r.parent.Close()
 		if !r.info.IsDir() {
-			return layer.Entry(ctx, r.parent, r.name, r.name, begin(v.describe(r)))
+			return layer.Entry(ctx, r.parent, r.name, r.name, begin(v.describe(r)), layer.DiffOptions{MapOwner: v.inside()})
 		}
 		name := path.Base(r.path)
 		if strings.HasSuffix(r.path, "/.") {
@@ -191,7 +191,7 @@ func (e *Engine) ReadArchive(ctx context.Context, ref, text string, begin func(a
 			return err
 		}
 		defer dir.Close()
-		return layer.Diff(ctx, "", fdPath(dir), begin(v.describe(r)), layer.DiffOptions{Root: name, Enter: v.enters()})
+		return layer.Diff(ctx, "", fdPath(dir), begin(v.describe(r)), layer.DiffOptions{Root: name, Enter: v.enters(), MapOwner: v.inside()})
 	})
 	if err = copyError(c, text, err); err == nil {
 		e.tell(c, "archive-path", "path", text)
@@ -281,7 +281,7 @@ func (v *rootView) extract(ctx context.Context, c *Container, o WriteOptions, bo
 		return err
 	}
 	defer base.Close()
-	opts := layer.Options{Whiteouts: layer.Plain, KeepRoot: true, KeepKinds: o.KeepKinds, Under: v.pathOf(dir), Base: base}
+	opts := layer.Options{Whiteouts: layer.Plain, KeepRoot: true, KeepKinds: o.KeepKinds, Under: v.pathOf(dir), Base: base, MapOwner: v.outside()}
 	if o.ChangeOwner {
 		if opts.MapOwner, err = v.ownerOf(c); err != nil {
 			return err
@@ -349,13 +349,17 @@ func (v *rootView) pathOf(dir *os.File) string {
 func (v *rootView) ownerOf(c *Container) (func(uid, gid uint32) (uint32, uint32, error), error) {
 	config, _ := c.config()
 	if config.User == "" {
-		return nil, nil
+		return v.outside(), nil
 	}
 	u, err := spec.User(config.User, nil, accounts{v})
 	if err != nil {
 		return nil, invalid("%v", err)
 	}
-	return func(uint32, uint32) (uint32, uint32, error) { return u.UID, u.GID, nil }, nil
+	uid, gid := u.UID, u.GID
+	if v.users != nil {
+		uid, gid, err = v.users.Host(uid, gid)
+	}
+	return func(uint32, uint32) (uint32, uint32, error) { return uid, gid, nil }, err
 }
 
 // accounts are the files in which users are looked up. What is no file is not waited for.

@@ -144,6 +144,9 @@ func (e *Engine) complete(ctx context.Context, o *Creation) error {
 	if _, err := logOptions(&h.LogConfig); err != nil {
 		return err
 	}
+	if err := e.checkUsers(h); err != nil {
+		return err
+	}
 	return e.checkNetwork(ctx, h)
 }
 

@@ -44,6 +44,7 @@ import (
 	"github.com/orlop/orlop/core/image"
 	"github.com/orlop/orlop/core/lease"
 	"github.com/orlop/orlop/core/namespaces"
+	"github.com/orlop/orlop/internal/userns"
 	"github.com/orlop/orlop/services/archive"
 	"github.com/orlop/orlop/services/transfer"
 	"github.com/orlop/orlop/services/unpack"
@@ -96,6 +97,8 @@ type Engine struct {
 	execs  map[string]*execution
 	open   bool // the containers of an earlier run were found
 
+	users *userns.Maps // of containers, nil for the host's
+
 	opened  time.Time // when the engine was opened
 	probing chan struct{}
 }
@@ -107,6 +110,10 @@ const loads = 16
 func Open(ctx context.Context, at Where, parts Parts) (*Engine, error) {
 	e := &Engine{Parts: parts, at: at, events: newJournal(), opened: now(), probing: make(chan struct{}, probes),
 		byID: map[string]*Container{}, byName: map[string]*Container{}, execs: map[string]*execution{}}
+	var err error
+	if e.users, err = readMaps(parts.Config.UsernsRemap); err != nil {
+		return nil, err
+	}
 	e.life, e.stop = context.WithCancel(namespaces.With(context.WithoutCancel(ctx), namespaces.Default))
 	for _, dir := range []string{e.folder(""), at.State, at.Sockets} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {

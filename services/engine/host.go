@@ -18,12 +18,18 @@ type Host struct {
 	SwapLimit         bool
 	Forwarding        bool
 	Snapshotter       string
+	// Security are the ways by which containers are kept apart, in Docker's words.
+	Security []string
 }
 
 // Host describes the machine and what new containers use of it.
 func (e *Engine) Host(ctx context.Context) Host {
 	h := Host{CgroupVersion: "1", Memory: memoryTotal(), OS: "Linux", Snapshotter: e.Snapshotter(e.in(ctx))}
 	h.Name, _ = os.Hostname()
+	h.Security = []string{"name=seccomp,profile=builtin"}
+	if e.users != nil {
+		h.Security = append(h.Security, "name=userns")
+	}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		h.Machine = string(bytes.TrimRight(u.Machine[:], "\x00"))

@@ -72,7 +72,7 @@ func (e *Engine) mountsFor(c *api.Config, h *api.HostConfig) ([]MountPoint, erro
 		all = append(all, MountPoint{Type: mount.TypeVolume, Target: target, Driver: h.VolumeDriver, Anonymous: true})
 	}
 	parts := slices.ContainsFunc(all, func(m MountPoint) bool { return m.Subpath != "" })
-	if parts && h.Runtime != DefaultRuntime { // another would mount the whole
+	if parts && !mountsForOthers(h.Runtime) { // it would mount the whole
 		return nil, missing("HostConfig.Mounts: a subpath with the runtime %s is not available yet", h.Runtime)
 	}
 	slices.SortStableFunc(all, func(a, b MountPoint) int { return strings.Compare(a.Target, b.Target) })

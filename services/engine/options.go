@@ -21,6 +21,7 @@ func options(id string, c *api.Config, h *api.HostConfig) (spec.Options, error) 
 		CgroupParent: h.CgroupParent, Annotations: h.Annotations,
 		Resources: resources(&h.Resources),
 	}
+	o.Resources.PidsLimit = max(o.Resources.PidsLimit, 0) // a new group is unbounded, and crun can't say so
 	if o.Entrypoint == nil {
 		o.Entrypoint = []string{} // the image's is in the config already
 	}

@@ -20,6 +20,7 @@ import (
 	coremount "github.com/orlop/orlop/core/mount"
 	"github.com/orlop/orlop/core/worded"
 	"github.com/orlop/orlop/internal/mounts"
+	"github.com/orlop/orlop/internal/userns"
 )
 
 // rootView is a container's tree as the container sees it, with its mounts. All
@@ -27,6 +28,9 @@ import (
 // RESOLVE_IN_ROOT): whoever lives in there may swap what it likes.
 type rootView struct {
 	root *os.File // O_PATH
+	// users are those of the container, nil if they are the host's: files are seen with
+	// their owners on the host.
+	users *userns.Maps
 }
 
 // inside is how paths of a container are looked up.
@@ -75,8 +79,7 @@ func (e *Engine) withRoot(ctx context.Context, c *Container, fn func(v *rootView
 		return err
 	}
 	if root != nil {
-		defer root.Close()
-		return fn(&rootView{root})
+		return c.withLive(root, fn)
 	}
 	c.op.Lock()
 	defer c.op.Unlock()
@@ -84,8 +87,7 @@ func (e *Engine) withRoot(ctx context.Context, c *Container, fn func(v *rootView
 		return err
 	}
 	if root != nil { // it has been started
-		defer root.Close()
-		return fn(&rootView{root})
+		return c.withLive(root, fn)
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -137,12 +139,17 @@ func (e *Engine) inNamespace(ctx context.Context, c *Container, fn func(v *rootV
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("mount namespace: %w", err)
 	}
-	parts, err := e.partsOf(ctx, c, view)
+	users, shift, err := e.shifter(view.HostConfig)
+	if err != nil {
+		return err
+	}
+	defer shift.close()
+	parts, err := e.partsOf(ctx, c, view, shift)
 	defer e.closeParts(ctx, c, parts)
 	if err != nil {
 		return err
 	}
-	if err := mounts.All(rootfs, e.at.State); err != nil { // any folder would do: nobody else sees it
+	if err := mounts.All(shift.all(rootfs), e.at.State); err != nil { // any folder would do: nobody else sees it
 		return err
 	}
 	root, err := os.OpenFile(e.at.State, unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -150,7 +157,12 @@ func (e *Engine) inNamespace(ctx context.Context, c *Container, fn func(v *rootV
 		return err
 	}
 	defer root.Close()
-	v := &rootView{root}
+	v := &rootView{root, users}
+	return asRoot(users, func() error { return v.complete(view, parts, fn) })
+}
+
+// complete mounts what is in a container's tree and calls fn.
+func (v *rootView) complete(view View, parts []part, fn func(v *rootView) error) error {
 	for _, p := range parts {
 		if err := v.attach(p); err != nil {
 			return err
@@ -158,7 +170,7 @@ func (e *Engine) inNamespace(ctx context.Context, c *Container, fn func(v *rootV
 	}
 	if view.HostConfig.ReadonlyRootfs {
 		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-		if err := unix.MountSetattr(int(root.Fd()), "", unix.AT_EMPTY_PATH, attr); err != nil {
+		if err := unix.MountSetattr(int(v.root.Fd()), "", unix.AT_EMPTY_PATH, attr); err != nil {
 			return fmt.Errorf("read-only root: %w", err)
 		}
 	}
@@ -174,13 +186,13 @@ type part struct {
 }
 
 // partsOf opens what is mounted in a container, before its root hides anything.
-func (e *Engine) partsOf(ctx context.Context, c *Container, v View) (out []part, err error) {
+func (e *Engine) partsOf(ctx context.Context, c *Container, v View, shift *shift) (out []part, err error) {
 	list := v.Mounts
 	for _, name := range []string{hostsFile, hostnameFile, resolvFile} {
 		file := filepath.Join(v.Folder, name)
 		if _, err := os.Lstat(file); err == nil && !taken(list, "/etc/"+name) {
 			out = append(out, part{target: "/etc/" + name})
-			if err := out[len(out)-1].open(MountPoint{Source: file}); err != nil {
+			if err := out[len(out)-1].open(MountPoint{Source: file}, shift); err != nil {
 				return out, err
 			}
 		}
@@ -193,7 +205,7 @@ func (e *Engine) partsOf(ctx context.Context, c *Container, v View) (out []part,
 		if m.Type == mount.TypeImage {
 			shown, err := e.imageMount(ctx, v, &m)
 			if err == nil {
-				err = p.show(shown, m.Subpath)
+				err = p.show(shift.one(shown), m.Subpath)
 			}
 			out = append(out, p)
 			if err != nil {
@@ -207,7 +219,11 @@ func (e *Engine) partsOf(ctx context.Context, c *Container, v View) (out []part,
 			}
 			p.volume = m.Name
 		}
-		err := p.open(m)
+		by := shift
+		if m.Type == mount.TypeBind {
+			by = nil // the host's files stay the host's
+		}
+		err := p.open(m, by)
 		out = append(out, p)
 		if m.Type == mount.TypeBind && errors.Is(err, fs.ErrNotExist) {
 			out = out[:len(out)-1] // it would be made, or refused, at the start
@@ -221,7 +237,7 @@ func (e *Engine) partsOf(ctx context.Context, c *Container, v View) (out []part,
 // copying names who uses a container's volumes while it doesn't run.
 func copying(c *Container) string { return c.ID + " (copying)" }
 
-func (p *part) open(m MountPoint) error {
+func (p *part) open(m MountPoint, shift *shift) error {
 	options := []string{"rbind"}
 	if m.ReadOnly {
 		options = append(options, "ro")
@@ -233,14 +249,14 @@ func (p *part) open(m MountPoint) error {
 			return err
 		}
 		defer base.Close()
-		sub, err := (&rootView{base}).open(m.Subpath, unix.O_PATH)
+		sub, err := (&rootView{root: base}).open(m.Subpath, unix.O_PATH)
 		if err != nil {
 			return err
 		}
 		defer sub.Close()
 		source = fdPath(sub)
 	}
-	return p.show(coremount.Mount{Type: "bind", Source: source, Options: options}, "")
+	return p.show(shift.one(coremount.Mount{Type: "bind", Source: source, Options: options}), "")
 }
 
 // show opens a mount that is attached nowhere, or a part of it.
@@ -251,7 +267,7 @@ func (p *part) show(m coremount.Mount, subpath string) error {
 	}
 	if subpath != "" {
 		defer f.Close()
-		sub, err := (&rootView{f}).open(subpath, unix.O_PATH)
+		sub, err := (&rootView{root: f}).open(subpath, unix.O_PATH)
 		if err != nil {
 			return err
 		}

@@ -70,7 +70,8 @@ func (e *Engine) start(ctx context.Context, c *Container) error {
 	if err != nil {
 		return err
 	}
-	if err := e.create(ctx, c, made, rootfs); err != nil {
+	_, host := c.config()
+	if err := e.create(ctx, c, made, e.shiftRoot(host, rootfs)); err != nil {
 		return startError(err)
 	}
 	e.connect(ctx, c)
@@ -276,7 +277,7 @@ func (e *Engine) spec(ctx context.Context, c *Container, rootfs []mount.Mount) (
 		return nil, err
 	}
 	made.Process.User.Umask = host.Umask
-	return made, nil
+	return made, e.remap(made, c, host, &o)
 }
 
 // join chooses the namespaces of other containers and networks.

@@ -33,6 +33,8 @@ type DiffOptions struct {
 	// Enter, where set, is asked before a directory is entered; one that is not is
 	// written as if it were empty. Only [Diff] knows it.
 	Enter func(dir *os.File) bool
+	// MapOwner, where set, changes the owner of each file.
+	MapOwner func(uid, gid uint32) (uint32, uint32)
 }
 
 // Diff writes the layer that makes the tree lower into the tree upper. Both are
@@ -68,8 +70,8 @@ func Diff(ctx context.Context, lower, upper string, w io.Writer, opts DiffOption
 
 // Entry writes an archive of one file of dir, which is no directory, under the name
 // given. A link is written as a link.
-func Entry(ctx context.Context, dir *os.File, file, name string, w io.Writer) error {
-	d := newDiffer(ctx, w, DiffOptions{})
+func Entry(ctx context.Context, dir *os.File, file, name string, w io.Writer, opts DiffOptions) error {
+	d := newDiffer(ctx, w, opts)
 	var st unix.Stat_t
 	if err := lstatat(dir, file, &st); err != nil {
 		return err

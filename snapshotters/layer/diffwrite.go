@@ -105,6 +105,10 @@ func (d *differ) header(dir *os.File, name, path string, st *unix.Stat_t, link s
 		ModTime: d.cap(time.Unix(st.Mtim.Sec, 0)),
 		Format:  tar.FormatPAX,
 	}
+	if d.opts.MapOwner != nil {
+		uid, gid := d.opts.MapOwner(st.Uid, st.Gid)
+		h.Uid, h.Gid = int(uid), int(gid)
+	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		h.Typeflag, h.Size = tar.TypeReg, st.Size
