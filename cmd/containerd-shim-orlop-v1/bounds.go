@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/log"
 
+	"github.com/orlop/orlop/internal/pages"
 	"github.com/orlop/orlop/shims/server"
 )
 
@@ -31,7 +32,7 @@ func watchIdle(l net.Listener, svc *server.Service, halt func()) net.Listener {
 			time.Sleep(quietWait)
 			n := svc.Len()
 			if n == held && n != trimmed {
-				debug.FreeOSMemory()
+				giveBack()
 				trimmed = n
 			}
 			if held = n; n > 0 || w.open.Load() > 0 {
@@ -41,6 +42,15 @@ func watchIdle(l net.Listener, svc *server.Service, halt func()) net.Listener {
 		halt()
 	}()
 	return w
+}
+
+// giveBack returns memory to the kernel: what creations have left on the heap, and the
+// code that they ran, which is nobody's need while containers just run.
+func giveBack() {
+	debug.FreeOSMemory()
+	if err := pages.Forget(); err != nil {
+		log.L.WithError(err).Debug("the pages of the program's file stay mapped")
+	}
 }
 
 // countingListener counts open connections.

@@ -115,8 +115,9 @@ func start(f flags) error {
 	return json.NewEncoder(os.Stdout).Encode(shims.Bootstrap{Version: 3, Address: "unix://" + path, Protocol: "ttrpc"})
 }
 
-// gcPercent trades a little time for memory: a shim keeps little and lives long.
-const gcPercent = 25
+// gcPercent trades a little memory for time: what a burst of creations leaves is given
+// back when it is over ([giveBack]).
+const gcPercent = 200
 
 // serve answers until it is told to stop, or until it holds nothing and nobody
 // has been connected for a while.
