@@ -92,7 +92,10 @@ func (b *build) prepareBind(pm *preparedMount) error {
 			return err
 		}
 	}
-	if !has(b.spec, specs.UserNamespace) && at == unix.AT_FDCWD {
+	// The child's host mounts are slaves by then: what it clones of them tells the host
+	// nothing.
+	shared := pm.options.propagation == unix.MS_SHARED
+	if !has(b.spec, specs.UserNamespace) && at == unix.AT_FDCWD && !shared {
 		// The child sees the same files; if it clones them itself, mounts are
 		// listed in the order of the configuration.
 		pm.source = source

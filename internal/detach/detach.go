@@ -28,7 +28,7 @@ func parseKeys(text string) ([]byte, error) {
 	}
 	var out []byte
 	for _, key := range strings.Split(text, ",") {
-		control, ctrl := strings.CutPrefix(strings.ToLower(key), "ctrl-")
+		control, ctrl := strings.CutPrefix(key, "ctrl-")
 		switch {
 		case ctrl && len(control) == 1 && strings.Contains(controls, control):
 			out = append(out, byte(strings.Index(controls, control)))

@@ -74,15 +74,17 @@ func (c *dockerConfig) Validate() error {
 func doorDocker(r *plugins.Registry, d *Daemon) {
 	plugins.Provide(r, kinds.Door, "docker", func(s *plugins.Scope) plugins.Build[kinds.Server] {
 		cfg := plugins.Config(s, dockerConfig{})
-		e, builds := plugins.One(s, kinds.Engine), plugins.Optional(s, kinds.Builder)
+		e, builds, db := plugins.One(s, kinds.Engine), plugins.Optional(s, kinds.Builder), plugins.One(s, kinds.Metadata)
 		sock := grpc.Socket{Path: cfg.Address, UID: cfg.UID, GID: cfg.GID}
 		if sock.Path == "" {
 			sock.Path = filepath.Join(s.Settings().State, "docker.sock")
 		}
 		s.Export("address", sock.Path)
-		info := docker.Info{Version: version.Release, Revision: version.Revision(), Root: s.Settings().Root, Address: d.grpcAddress(s)}
+		info := docker.Info{Version: version.Release, Revision: version.Revision(), Root: s.Settings().Root, Address: d.grpcAddress(s),
+			Debug: s.Settings().Debug.Level == "debug" || s.Settings().Debug.Level == "trace"}
 		return func(context.Context) (kinds.Server, error) {
 			builder, _ := builds()
+			info.ID = db().UUID()
 			l, err := sock.Listen()
 			if err != nil {
 				return nil, err

@@ -79,7 +79,11 @@ func settingsV2(r *specs.LinuxResources) []setting {
 			"riops": b.ThrottleReadIOPSDevice, "wiops": b.ThrottleWriteIOPSDevice,
 		} {
 			for _, d := range list {
-				add("io.max", fmt.Sprintf("%d:%d %s=%d", d.Major, d.Minor, key, d.Rate), false)
+				rate := u64(d.Rate)
+				if d.Rate == 0 {
+					rate = "max"
+				}
+				add("io.max", fmt.Sprintf("%d:%d %s=%s", d.Major, d.Minor, key, rate), false)
 			}
 		}
 	}

@@ -29,7 +29,6 @@ var refusedRoutes = []route{
 	{method: "GET", path: "/containers/{id}/checkpoints", handle: absent("checkpoints")},
 	{method: "POST", path: "/containers/{id}/checkpoints", handle: absent("checkpoints")},
 	{method: "DELETE", path: "/containers/{id}/checkpoints/{name}", handle: absent("checkpoints")},
-	{method: "GET", path: "/images/{name...}/attestations", handle: absent("attestations of images")},
 	{method: "GET", path: "/plugins/{name...}/json", handle: noPlugin}, {method: "DELETE", path: "/plugins/{name...}", handle: noPlugin},
 	{method: "POST", path: "/plugins/{what...}", handle: absent("plugins")},
 }

@@ -36,8 +36,8 @@ func (s *Server) replay(ctx context.Context, id string, st engine.Streams) error
 // attachWebsocket joins a container with a websocket, which both streams go to as they are.
 func attachWebsocket(s *Server, c *call) error {
 	keys := c.query("detachKeys")
-	if err := detach.Check(keys); err != nil {
-		return err
+	if detach.Check(keys) != nil {
+		return badRequest("Invalid detach keys (%s) provided", keys)
 	}
 	ctx := c.r.Context()
 	a, err := s.engine.Attach(ctx, c.vars["id"])

@@ -207,8 +207,12 @@ func buildCalls(s *Server, c *call) error {
 
 // upgrade turns the connection into one of HTTP/2 without TLS (h2c).
 func (c *call) upgrade() (net.Conn, error) {
-	if c.r.Header.Get("Upgrade") != "h2c" {
-		return nil, badRequest("this connection must be upgraded to h2c, not to %q", c.r.Header.Get("Upgrade"))
+	switch c.r.Header.Get("Upgrade") {
+	case "h2c":
+	case "":
+		return nil, badRequest("no upgrade proto in request: this connection must be upgraded to h2c")
+	default:
+		return nil, badRequest("protocol %s not supported: this connection must be upgraded to h2c", c.r.Header.Get("Upgrade"))
 	}
 	conn, buffered, err := http.NewResponseController(c.w).Hijack()
 	if err != nil {

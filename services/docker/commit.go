@@ -32,21 +32,24 @@ func commit(s *Server, c *call) error {
 
 // importImage is docker import: an image of an archive in the request's body.
 func importImage(s *Server, c *call) error {
-	if src := c.query("fromSrc"); src != "-" {
-		return notThere("importing from %q: not available yet; fetch it yourself and give it as the request's body (docker import - < file)", src)
-	}
 	p, err := c.platform("platform")
 	if err != nil {
 		return err
 	}
+	src := c.query("fromSrc")
+	from, err := importSource(c, src)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
 	o := engine.Importation{Repo: c.query("repo"), Tag: c.query("tag"), Message: c.query("message"), Changes: c.r.URL.Query()["changes"]}
 	if o.Message == "" {
-		o.Message = "Imported from -"
+		o.Message = "Imported from " + src
 	}
 	if p != nil {
 		o.Platform = *p
 	}
-	id, err := s.engine.Import(c.r.Context(), o, c.r.Body)
+	id, err := s.engine.Import(c.r.Context(), o, from)
 	if err != nil {
 		return err
 	}

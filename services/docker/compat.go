@@ -32,6 +32,10 @@ const (
 	builderSize version = 42
 	// networkStatus is when networks came to tell how many addresses are left.
 	networkStatus version = 52
+	// manifestsInList and manifestsOfImage are when lists of images and their
+	// descriptions could tell their manifests.
+	manifestsInList  version = 47
+	manifestsOfImage version = 48
 	// waitCondition is when clients could say what they wait for, and got the headers at
 	// once.
 	waitCondition version = 30

@@ -1,8 +1,12 @@
 package docker
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"regexp"
+	"strconv"
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
@@ -40,7 +44,7 @@ func createContainer(s *Server, c *call) error {
 	if err != nil {
 		return err
 	}
-	o := engine.Creation{Name: c.query("name"), Config: n.config, Host: n.host, Networks: n.nets}
+	o := engine.Creation{Name: c.query("name"), Config: n.config, Host: n.host, Networks: n.nets, ShallowReadOnly: c.version < deepReadOnly}
 	if p != nil {
 		o.Platform = *p
 	}
@@ -94,11 +98,17 @@ func inspectContainer(s *Server, c *call) error {
 	return c.send(http.StatusOK, forVersion(out, v, c.version))
 }
 
+// checkpointName is what a checkpoint may be called: it is the name of a folder.
+var checkpointName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+
 func start(s *Server, c *call) error {
 	if c.r.ContentLength > 7 { // "null\n" and the like are passed over, as in Docker
 		return badRequest("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
 	}
-	if c.query("checkpoint") != "" {
+	if id := c.query("checkpoint"); id != "" {
+		if !checkpointName.MatchString(id) {
+			return badRequest("invalid checkpoint ID %q", id)
+		}
 		return notThere("starting from a checkpoint: not available yet")
 	}
 	if err := s.engine.Start(c.r.Context(), c.vars["id"]); err != nil {
@@ -167,18 +177,27 @@ func rename(s *Server, c *call) error {
 
 // size reads a terminal's size.
 func (c *call) size() (height, width uint32, err error) {
-	h, err := c.number("h")
+	if height, err = c.side("h", "height"); err == nil {
+		width, err = c.side("w", "width")
+	}
+	return height, width, err
+}
+
+// side reads one side of a terminal, in characters.
+func (c *call) side(key, name string) (uint32, error) {
+	text := c.query(key)
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err == nil && (n < 0 || n > math.MaxUint32) {
+		err = strconv.ErrRange
+	}
 	if err != nil {
-		return 0, 0, err
+		reason := err
+		if e := (*strconv.NumError)(nil); errors.As(err, &e) {
+			reason = e.Err
+		}
+		return 0, badRequest("invalid resize %s %q: %v", name, text, reason)
 	}
-	w, err := c.number("w")
-	if err != nil {
-		return 0, 0, err
-	}
-	if h == nil || w == nil || *h < 0 || *w < 0 || *h > 1<<16-1 || *w > 1<<16-1 {
-		return 0, 0, badRequest("invalid size of a terminal: h=%q, w=%q", c.query("h"), c.query("w"))
-	}
-	return uint32(*h), uint32(*w), nil
+	return uint32(min(n, math.MaxUint16)), nil // the kernel's bound
 }
 
 func resize(s *Server, c *call) error {

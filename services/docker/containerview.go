@@ -2,6 +2,7 @@ package docker
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +31,10 @@ func encodeContainer(v engine.View) api.Summary {
 		ID: v.ID, Names: []string{"/" + v.Name}, Image: v.Config.Image, ImageID: v.ImageID, Created: v.Created.Unix(),
 		Command: strings.Join(append([]string{path}, args...), " "), Ports: portSummaries(v), Labels: v.Config.Labels,
 		State: api.ContainerState(v.State.Status()), Status: ago(v.State), Mounts: mountPoints(v),
-		NetworkSettings: &api.NetworkSettingsSummary{Networks: v.Networks},
+		NetworkSettings: &api.NetworkSettingsSummary{Networks: v.Networks}, ImageManifestDescriptor: v.Manifest,
+	}
+	for _, alias := range v.LinkedAs {
+		sum.Names = append(sum.Names, "/"+alias)
 	}
 	sum.HostConfig.NetworkMode = string(v.HostConfig.NetworkMode)
 	sum.HostConfig.Annotations = v.HostConfig.Annotations
@@ -53,10 +57,30 @@ func encodeInspect(v engine.View) api.InspectResponse {
 		ID: v.ID, Created: stamp(v.Created), Path: path, Args: args, State: encodeState(v.State), Image: v.ImageID, Name: "/" + v.Name,
 		ResolvConfPath: filepath.Join(v.Folder, "resolv.conf"), HostnamePath: filepath.Join(v.Folder, "hostname"),
 		HostsPath: filepath.Join(v.Folder, "hosts"), LogPath: v.LogPath, RestartCount: v.Restarts, Driver: v.Snapshotter, Platform: "linux",
-		ExecIDs: v.ExecIDs, HostConfig: v.HostConfig, Config: v.Config, Mounts: mountPoints(v),
+		ExecIDs: v.ExecIDs, HostConfig: shownHost(v), ImageManifestDescriptor: v.Manifest, Config: v.Config, Mounts: mountPoints(v),
 		Storage:         &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: v.Snapshotter}}},
 		NetworkSettings: &api.NetworkSettings{SandboxID: sandboxID(v), SandboxKey: v.SandboxKey, Ports: v.Ports, Networks: v.Networks},
 	}
+}
+
+// shownHost is a container's host config with what follows from it.
+func shownHost(v engine.View) *api.HostConfig {
+	h := *v.HostConfig
+	if !h.Privileged && !slices.Contains(h.SecurityOpt, "systempaths=unconfined") {
+		masked, readOnly := engine.MaskedPaths()
+		if h.MaskedPaths == nil {
+			h.MaskedPaths = masked
+		}
+		if h.ReadonlyPaths == nil {
+			h.ReadonlyPaths = readOnly
+		}
+	}
+	h.Links = nil
+	for _, text := range v.HostConfig.Links {
+		target, alias := engine.SplitLink(text)
+		h.Links = append(h.Links, "/"+target+":/"+v.Name+"/"+alias)
+	}
+	return &h
 }
 
 // legacyNetwork is what clients before [plainNetwork] look for beside the networks.

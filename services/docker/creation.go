@@ -103,6 +103,9 @@ func (n *creation) modernize() error {
 		n.warnDriver()
 	}
 	n.warnPorts()
+	if p := n.host.PidsLimit; p != nil && *p <= 0 {
+		n.host.PidsLimit = nil // all of these mean no limit
+	}
 	return nil
 }
 

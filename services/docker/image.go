@@ -23,6 +23,7 @@ var imageRoutes = []route{
 	{method: "GET", path: "/images/get", handle: saveImages},
 	{method: "GET", path: "/images/{name...}/get", handle: saveImages},
 	{method: "GET", path: "/images/{name...}/json", handle: inspectImage},
+	{method: "GET", path: "/images/{name...}/attestations", handle: attestations},
 	{method: "GET", path: "/images/{name...}/history", handle: imageHistory},
 	{method: "POST", path: "/images/{name...}/push", handle: pushImage},
 	{method: "POST", path: "/images/{name...}/tag", handle: tagImage},
@@ -58,6 +59,9 @@ func (c *call) platform(key string) (*ocispec.Platform, error) {
 }
 
 func listImages(s *Server, c *call) error {
+	if c.version >= 54 && c.flag("identity") && !c.flag("manifests") {
+		return badRequest("conflicting options: identity requires manifests=1")
+	}
 	f, err := c.filters()
 	if err != nil {
 		return err
@@ -72,7 +76,11 @@ func listImages(s *Server, c *call) error {
 	users := s.engine.ImageUsers()
 	out := []image.Summary{}
 	for _, d := range all {
-		out = append(out, encodeSummary(d, users[d.ID]))
+		sum := encodeSummary(d, users[d.ID])
+		if sum.Manifests, err = s.manifestsOf(c, manifestsInList, d.Image); err != nil {
+			return err
+		}
+		out = append(out, sum)
 	}
 	return c.send(http.StatusOK, summariesFor(out, c.version))
 }
@@ -99,10 +107,19 @@ func inspectImage(s *Server, c *call) error {
 		return err
 	}
 	target := d.Target
+	if p != nil {
+		target = *d.Describe()
+	}
 	out := image.InspectResponse{
 		ID: d.ID.String(), RepoTags: d.RepoTags(), RepoDigests: d.RepoDigests(), Comment: d.Config.Comment, Author: d.Config.Author,
 		Architecture: d.Config.Architecture, Variant: d.Config.Variant, Os: d.Config.OS, OsVersion: d.Config.OSVersion, Size: d.Size,
 		RootFS: image.RootFS{Type: d.Config.RootFS.Type}, Metadata: image.Metadata{LastTagTime: d.Image.Created}, Descriptor: &target,
+	}
+	if p != nil && c.version >= manifestsOfImage && c.flag("manifests") {
+		return badRequest("conflicting options: manifests and platform options cannot both be set")
+	}
+	if out.Manifests, err = s.manifestsOf(c, manifestsOfImage, d.Image); err != nil {
+		return err
 	}
 	for _, diff := range d.Config.RootFS.DiffIDs {
 		out.RootFS.Layers = append(out.RootFS.Layers, diff.String())
@@ -178,6 +195,9 @@ func tagImage(s *Server, c *call) error {
 }
 
 func removeImage(s *Server, c *call) error {
+	if c.query("platforms") != "" && c.version >= 50 {
+		return notThere("removing single platforms of an image: not available yet")
+	}
 	removed, err := s.engine.RemoveImage(c.r.Context(), c.vars["name"], c.flag("force"))
 	if err != nil {
 		return err

@@ -65,6 +65,15 @@ func (s *Server) firewall() *system.FirewallInfo {
 	return &system.FirewallInfo{Driver: "nftables"}
 }
 
+// devices are those that containers can ask for by name.
+func (s *Server) devices() []system.DeviceInfo {
+	var out []system.DeviceInfo
+	for _, name := range s.engine.CDIDevices() {
+		out = append(out, system.DeviceInfo{Source: "cdi", ID: name})
+	}
+	return out
+}
+
 // statusOf tells how many addresses of a network are taken and how many are left.
 func statusOf(n *networks.Service, r networks.Record) *network.Status {
 	out := network.SubnetStatuses{}

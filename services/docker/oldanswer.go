@@ -58,6 +58,9 @@ func oldUpdate(u *api.UpdateConfig, v version) {
 	if v < 40 {
 		u.PidsLimit = nil
 	}
+	if p := u.PidsLimit; p != nil && *p < 0 {
+		*p = 0 // both mean no limit
+	}
 	if v < 55 {
 		u.BlkioWeightDevice, u.BlkioDeviceReadBps, u.BlkioDeviceWriteBps, u.BlkioDeviceReadIOps, u.BlkioDeviceWriteIOps = nil, nil, nil, nil, nil
 	}

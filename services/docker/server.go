@@ -47,6 +47,7 @@ type Info struct {
 	Root              string // where it keeps things
 	ID                string
 	Address           string // of the containerd API, for those who look there
+	Debug             bool   // whether it logs much
 }
 
 // Server is the door.

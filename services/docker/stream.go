@@ -104,8 +104,8 @@ func unread(b *bufio.Reader, conn net.Conn) io.Reader {
 // attach joins the client with a container, which may be started later.
 func attach(s *Server, c *call) error {
 	keys := c.query("detachKeys")
-	if err := detach.Check(keys); err != nil {
-		return err
+	if detach.Check(keys) != nil {
+		return badRequest("Invalid detach keys (%s) provided", keys)
 	}
 	ctx := c.r.Context()
 	a, err := s.engine.Attach(ctx, c.vars["id"])

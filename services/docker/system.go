@@ -113,8 +113,8 @@ func info(s *Server, c *call) error {
 		Swarm:              swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled: true, Isolation: api.IsolationDefault,
 		SecurityOptions: host.Security, CDISpecDirs: s.engine.CDIDirs(), Warnings: []string{},
-		FirewallBackend: s.firewall(),
-		Containerd:      &system.ContainerdInfo{Address: s.info.Address, Namespaces: system.ContainerdNamespaces{Containers: "default"}},
+		Debug: s.info.Debug, DiscoveredDevices: s.devices(), FirewallBackend: s.firewall(),
+		Containerd: &system.ContainerdInfo{Address: s.info.Address, Namespaces: system.ContainerdNamespaces{Containers: "default"}},
 	}
 	for _, v := range all {
 		switch {

@@ -16,6 +16,15 @@ const cdiDriver = "cdi"
 // CDIDirs are the folders in which devices are described.
 func (e *Engine) CDIDirs() []string { return e.Config.CDISpecDirs }
 
+// CDIDevices are the names of the devices that are described.
+func (e *Engine) CDIDevices() []string {
+	cache, err := cdi.NewCache(cdi.WithSpecDirs(e.Config.CDISpecDirs...), cdi.WithAutoRefresh(false))
+	if err != nil {
+		return nil
+	}
+	return cache.ListDevices()
+}
+
 // checkDevices refuses requests that can't be met: of other drivers, and names that are none.
 func checkDevices(r *api.Resources) error {
 	for _, d := range r.DeviceRequests {

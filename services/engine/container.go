@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	api "github.com/moby/moby/api/types/container"
 	apinet "github.com/moby/moby/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/orlop/orlop/core/container"
 )
@@ -26,6 +27,8 @@ type record struct {
 	HostConfig *api.HostConfig
 	// ImageID is the digest the image's name pointed at.
 	ImageID string
+	// Manifest is that of the platform it was made for.
+	Manifest *ocispec.Descriptor `json:",omitempty"`
 	// Mounts are what is mounted into it.
 	Mounts  []MountPoint
 	State   State
@@ -160,6 +163,7 @@ type View struct {
 	Name       string
 	Created    time.Time
 	ImageID    string
+	Manifest   *ocispec.Descriptor
 	Config     *api.Config
 	HostConfig *api.HostConfig
 	State      State
@@ -181,13 +185,16 @@ type View struct {
 	Ports    apinet.PortMap
 	// SandboxKey is the path of its network namespace, "" if it has none of ours.
 	SandboxKey string
+	// LinkedAs are the names that others' links give it: the other's name, a slash and
+	// the link's.
+	LinkedAs []string
 	// MAC is the hardware address that was asked for at the first network.
 	MAC apinet.HardwareAddr
 }
 
 func (e *Engine) view(c *Container) View {
 	c.mu.Lock()
-	v := View{ID: c.ID, Name: c.rec.Name, Created: c.stored.Created, ImageID: c.rec.ImageID, Config: c.rec.Config,
+	v := View{ID: c.ID, Name: c.rec.Name, Created: c.stored.Created, ImageID: c.rec.ImageID, Manifest: c.rec.Manifest, Config: c.rec.Config,
 		HostConfig: c.rec.HostConfig, State: c.rec.State, Restarts: c.rec.Restart.Count, Snapshotter: c.stored.Snapshotter, Snapshot: c.stored.SnapshotKey,
 		Folder: e.folder(c.ID), Mounts: c.rec.Mounts}
 	settings := c.rec.Networks

@@ -58,8 +58,10 @@ func (v *rootView) find(text string) (*resource, error) {
 func rooted(text string) string {
 	clean := path.Clean("/" + text)
 	switch {
-	case clean == "/":
+	case clean == "/" && strings.Trim(text, "/") == "":
 		return clean
+	case clean == "/":
+		return "/."
 	case strings.HasSuffix(text, "/."):
 		return clean + "/."
 	case strings.HasSuffix(text, "/"):

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -35,6 +36,9 @@ type Creation struct {
 	Platform ocispec.Platform
 	Config   *api.Config
 	Host     *api.HostConfig
+	// ShallowReadOnly leaves what is mounted below read-only binds writable, as it was
+	// for older clients.
+	ShallowReadOnly bool
 	// Networks are the networks to connect it to, beside that of the host config.
 	Networks endpoints
 }
@@ -98,12 +102,17 @@ func (e *Engine) draft(ctx context.Context, o Creation, d *Details) (*Container,
 	if !validName.MatchString(name) {
 		return nil, nil, invalid("Invalid container name (%s), only %s are allowed", o.Name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
 	}
-	c.rec = record{Name: name, Config: merged, HostConfig: o.Host, ImageID: d.ID.String()}
+	c.rec = record{Name: name, Config: merged, HostConfig: o.Host, ImageID: d.ID.String(), Manifest: d.Describe()}
 	if c.rec.Networks, err = e.draftNetworks(c, o.Networks); err != nil {
 		return nil, nil, err
 	}
 	if c.rec.Mounts, err = e.mountsFor(merged, o.Host); err != nil {
 		return nil, nil, err
+	}
+	for i := range c.rec.Mounts {
+		if m := &c.rec.Mounts[i]; o.ShallowReadOnly && m.Type == mountBind && m.ReadOnly {
+			m.ShallowReadOnly = true
+		}
 	}
 	return c, warn, e.rehearse(c)
 }
@@ -134,6 +143,14 @@ func (e *Engine) complete(ctx context.Context, o *Creation) error {
 	}
 	if h.Runtime == "" {
 		h.Runtime = DefaultRuntime
+	}
+	if o.Config.WorkingDir != "" {
+		o.Config.WorkingDir = path.Clean(o.Config.WorkingDir)
+	}
+	if h.PidMode.IsContainer() {
+		if _, err := e.lookup(h.PidMode.Container()); err != nil {
+			return invalid("%v", err)
+		}
 	}
 	if h.ShmSize == 0 {
 		h.ShmSize = 64 << 20
@@ -235,6 +252,9 @@ func (e *Engine) rehearse(c *Container) error {
 	o.User, o.ExtraGroups, o.Mounts = "0:0", nil, specMounts(c.rec.Mounts)
 	if len(o.Entrypoint)+len(o.Args) == 0 {
 		return invalid("no command specified")
+	}
+	if len(o.Entrypoint) == 0 && o.Args[0] == "" { // which is told when it starts, as in Docker
+		o.Args = append([]string{"/"}, o.Args[1:]...)
 	}
 	draft, err := spec.Generate(o)
 	if err != nil {

@@ -58,6 +58,8 @@ type execution struct {
 	Exec
 	id string
 	c  *Container
+	// user is the exec's own, nil for the container's.
+	user *specs.User
 
 	mu      sync.Mutex
 	started bool
@@ -89,6 +91,9 @@ func (e *Engine) NewExec(ref string, o Exec) (string, error) {
 		return "", err
 	}
 	x := &execution{Exec: o, id: newID(), c: c, done: make(chan struct{})}
+	if err := x.findUser(); err != nil {
+		return "", err
+	}
 	e.mu.Lock()
 	e.forgetExecs(c)
 	e.execs[x.id] = x
@@ -244,7 +249,7 @@ func (e *Engine) deleteExec(ctx context.Context, x *execution) {
 // process makes the spec of an exec from that of its container.
 func (e *Engine) process(x *execution) (*specs.Process, error) {
 	x.c.mu.Lock()
-	stored, pid, user := x.c.stored.Spec, x.c.rec.State.PID, x.c.rec.Config.User
+	stored := x.c.stored.Spec
 	x.c.mu.Unlock()
 	var s specs.Spec
 	if stored == nil {
@@ -276,13 +281,23 @@ func (e *Engine) process(x *execution) (*specs.Process, error) {
 		}
 		p.Capabilities, p.ApparmorProfile = all.Process.Capabilities, ""
 	}
-	if x.User == "" || x.User == user {
-		return &p, nil
+	if x.user != nil {
+		p.User, p.User.Umask = *x.user, s.Process.User.Umask
 	}
-	var err error
-	p.User, err = userIn(pid, x.User)
-	p.User.Umask = s.Process.User.Umask
-	return &p, err
+	return &p, nil
+}
+
+// findUser looks the exec's user up, if it isn't the container's.
+func (x *execution) findUser() error {
+	x.c.mu.Lock()
+	pid, own := x.c.rec.State.PID, x.c.rec.Config.User
+	x.c.mu.Unlock()
+	if x.User == "" || x.User == own {
+		return nil
+	}
+	u, err := userIn(pid, x.User)
+	x.user = &u
+	return err
 }
 
 // userIn looks a user up in a running container. Symbolic links can't lead out of it.
@@ -297,9 +312,21 @@ func userIn(pid int, name string) (specs.User, error) {
 	defer root.Close()
 	u, err := spec.User(name, nil, root.FS())
 	if err != nil {
-		return u, invalid("unable to find user %s: %v", name, err)
+		return u, userError(name, err)
 	}
 	return u, nil
+}
+
+// userError says in Docker's words what is missing.
+func userError(text string, err error) error {
+	name, group, _ := strings.Cut(text, ":")
+	switch {
+	case errors.Is(err, spec.ErrNoUser):
+		return invalid("unable to find user %s: no matching entries in passwd file", name)
+	case errors.Is(err, spec.ErrNoGroup):
+		return invalid("unable to find group %s: no matching entries in group file", group)
+	}
+	return invalid("unable to find user %s: %v", text, err)
 }
 
 // awaitExec waits for the end of an exec.

@@ -145,6 +145,7 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]View, error) {
 			break
 		}
 	}
+	e.showLinks(out)
 	return out, nil
 }
 
@@ -222,8 +223,13 @@ func (e *Engine) ListImages(ctx context.Context, f Filters) ([]*Details, error) 
 	}
 	out := []*Details{}
 	for _, img := range all {
-		if given && onlyDangling != (len(img.Names) == 0) || f.has("reference") && !img.matchesReference(f["reference"]) {
+		if given && onlyDangling != (len(img.Names) == 0) {
 			continue
+		}
+		if f.has("reference") {
+			if img.Names = img.matching(f["reference"]); len(img.Names) == 0 {
+				continue
+			}
 		}
 		d, err := e.Details(ctx, img, anyPlatform)
 		if err != nil {
@@ -237,10 +243,14 @@ func (e *Engine) ListImages(ctx context.Context, f Filters) ([]*Details, error) 
 }
 
 func (e *Engine) imageBounds(ctx context.Context, f Filters) (b listBounds, err error) {
-	if b.before, err = f.until(); err != nil {
-		return b, err
+	for _, text := range f["until"] {
+		t, err := ParseTime(text)
+		if err != nil {
+			return b, err
+		}
+		b.narrow("before", t)
 	}
-	for key, at := range map[string]*time.Time{"before": &b.before, "since": &b.since} {
+	for _, key := range []string{"before", "since"} {
 		for _, ref := range f[key] {
 			img, err := e.FindImage(ctx, ref)
 			if err != nil {
@@ -250,10 +260,20 @@ func (e *Engine) imageBounds(ctx context.Context, f Filters) (b listBounds, err 
 			if err != nil {
 				return b, err
 			}
-			*at = d.Born()
+			b.narrow(key, d.Born())
 		}
 	}
 	return b, nil
+}
+
+// narrow sets a bound where it leaves less.
+func (b *listBounds) narrow(key string, t time.Time) {
+	switch {
+	case key == "before" && (b.before.IsZero() || t.Before(b.before)):
+		b.before = t
+	case key == "since" && t.After(b.since):
+		b.since = t
+	}
 }
 
 func (b listBounds) fitTime(t time.Time) bool {

@@ -66,7 +66,7 @@ type ImageConfig struct {
 func parseName(name string) (reference.Named, error) {
 	named, err := reference.ParseDockerRef(name)
 	if err != nil {
-		return nil, invalid("invalid reference format: %q: %v", name, err)
+		return nil, invalid("%v", err)
 	}
 	return named, nil
 }
@@ -133,6 +133,9 @@ func (e *Engine) FindImage(ctx context.Context, ref string) (Image, error) {
 		}
 	}
 	if !shortID.MatchString(ref) {
+		if _, err := parseName(ref); err != nil {
+			return Image{}, err
+		}
 		return Image{}, missing
 	}
 	var found *Image
@@ -269,6 +272,13 @@ func (e *Engine) measure(ctx context.Context, d *Details) {
 	}
 }
 
+// Describe describes the manifest of the platform that was chosen.
+func (d *Details) Describe() *ocispec.Descriptor {
+	desc := d.Manifest.Desc
+	desc.Platform = &ocispec.Platform{Architecture: d.Config.Architecture, OS: d.Config.OS, OSVersion: d.Config.OSVersion, OSFeatures: d.Config.OSFeatures, Variant: d.Config.Variant}
+	return &desc
+}
+
 // Tag gives an image another name.
 func (e *Engine) Tag(ctx context.Context, ref, repo, tag string) error {
 	img, err := e.FindImage(ctx, ref)
@@ -285,6 +295,9 @@ func (e *Engine) Tag(ctx context.Context, ref, repo, tag string) error {
 	if _, ok := named.(reference.Digested); ok {
 		return invalid("refusing to create a tag with a digest reference")
 	}
+	if reference.FamiliarName(named) == string(digest.Canonical) {
+		return invalid("refusing to create an ambiguous tag using digest algorithm as name")
+	}
 	if err := e.name(e.in(ctx), named.String(), img.Target); err != nil {
 		return err
 	}
@@ -299,7 +312,11 @@ func (e *Engine) name(ctx context.Context, name string, target ocispec.Descripto
 		if !errdefs.IsAlreadyExists(err) {
 			return err
 		}
-		if _, err = e.Parts.Images.Update(ctx, img, "target"); !errdefs.IsNotFound(err) {
+		keep := e.keepNamed(ctx, name)
+		if _, err = e.Parts.Images.Update(ctx, img, "target"); err == nil {
+			return keep()
+		}
+		if !errdefs.IsNotFound(err) {
 			return err // else it was removed meanwhile
 		}
 	}

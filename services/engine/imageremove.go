@@ -2,8 +2,8 @@ package engine
 
 import (
 	"context"
+	"path"
 	"slices"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -28,6 +28,8 @@ func (e *Engine) RemoveImage(ctx context.Context, ref string, force bool) ([]Rem
 	names := img.stored
 	if named := img.namedBy(ref); named != "" {
 		names = []string{named}
+	} else if of := img.namesOf(ref); len(of) > 0 {
+		names = of
 	} else if len(img.Names) > 1 && !force {
 		return nil, conflict("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", short(img.ID.Encoded()))
 	}
@@ -71,7 +73,7 @@ func (e *Engine) untag(ctx context.Context, img Image, names []string, last bool
 // unused refuses to remove what containers need.
 func (e *Engine) unused(img Image, ref string, force bool) error {
 	for _, c := range e.all() {
-		if c.ImageID != img.ID.String() {
+		if !c.usesImage(img.ID.String()) {
 			continue
 		}
 		what := "unable to delete " + short(img.ID.Encoded())
@@ -88,6 +90,41 @@ func (e *Engine) unused(img Image, ref string, force bool) error {
 	return nil
 }
 
+// usesImage tells whether a container was made of an image, or mounts it.
+func (v *View) usesImage(id string) bool {
+	return v.ImageID == id || slices.ContainsFunc(v.Mounts, func(m MountPoint) bool { return m.Snapshot != "" && m.Name == id })
+}
+
+// usedImages are the images that containers use, each with what they call it.
+func (e *Engine) usedImages() map[string][]string {
+	used := map[string][]string{}
+	for _, c := range e.all() {
+		used[c.ImageID] = append(used[c.ImageID], c.Config.Image)
+		for _, m := range c.Mounts {
+			if m.Snapshot != "" {
+				used[m.Name] = append(used[m.Name], m.Source)
+			}
+		}
+	}
+	return used
+}
+
+// unusedNames are the names of an image that containers use which none of them
+// calls it by. One stays in any case.
+func (i *Image) unusedNames(refs []string) []string {
+	called := map[string]bool{}
+	for _, ref := range refs {
+		if name := i.namedBy(ref); name != "" {
+			called[name] = true
+		}
+	}
+	names := slices.Sorted(slices.Values(i.Names))
+	if len(called) == 0 && len(names) > 0 {
+		called[names[len(names)-1]] = true
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return called[n] })
+}
+
 // PruneImages removes images that no container uses: those without a name, or
 // with all also the others. It returns the bytes of their blobs and layers.
 func (e *Engine) PruneImages(ctx context.Context, all bool, f Filters) ([]RemovedImage, int64, error) {
@@ -96,26 +133,27 @@ func (e *Engine) PruneImages(ctx context.Context, all bool, f Filters) ([]Remove
 	if err != nil {
 		return nil, 0, err
 	}
-	used := map[string]bool{}
-	for _, c := range e.all() {
-		used[c.ImageID] = true
-	}
+	used := e.usedImages()
 	var out []RemovedImage
 	var freed int64
 	for _, img := range images {
-		if used[img.ID.String()] || !all && len(img.Names) > 0 {
+		names, last := img.stored, true
+		if refs, ok := used[img.ID.String()]; ok {
+			names, last = img.unusedNames(refs), false
+		}
+		if len(names) == 0 || !all && len(img.Names) > 0 {
 			continue
 		}
 		d, err := e.Details(ctx, img, anyPlatform)
 		if err == nil && !f.labels(d.Config.Config.Labels) || err != nil && f.has("label") {
 			continue
 		}
-		gone, err := e.untag(ctx, img, img.stored, true)
+		gone, err := e.untag(ctx, img, names, last)
 		out = append(out, gone...)
 		if err != nil {
 			return out, freed, err
 		}
-		if d != nil {
+		if d != nil && last {
 			freed += d.Size
 		}
 	}
@@ -134,21 +172,45 @@ func (e *Engine) ImageUsers() map[digest.Digest]int64 {
 // short is an ID as people see it.
 func short(id string) string { return id[:min(len(id), 12)] }
 
-// matchesReference tells whether one of the image's names fits a pattern.
-func (i *Image) matchesReference(patterns []string) bool {
+// matching are the image's names that fit a pattern: as people write them, or whole.
+func (i *Image) matching(patterns []string) []string {
+	var out []string
 	for _, name := range i.Names {
 		named, err := reference.ParseNormalizedNamed(name)
 		if err != nil {
 			continue
 		}
-		for _, p := range patterns {
-			if ok, err := reference.FamiliarMatch(p, named); err == nil && ok {
-				return true
-			}
-			if !strings.ContainsAny(p, "*?[:@") && reference.FamiliarName(named) == p {
-				return true
-			}
+		if slices.ContainsFunc(patterns, func(p string) bool { return fitsName(p, named) }) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+func fitsName(pattern string, named reference.Named) bool {
+	if ok, err := reference.FamiliarMatch(pattern, named); err == nil && ok {
+		return true
+	}
+	for _, text := range []string{named.String(), named.Name()} {
+		if ok, err := path.Match(pattern, text); err == nil && ok {
+			return true
 		}
 	}
 	return false
+}
+
+// namesOf are the stored names of the repository that ref names with the image's
+// digest.
+func (i *Image) namesOf(ref string) []string {
+	named, err := parseName(ref)
+	if err != nil || !i.hasDigest(named) {
+		return nil
+	}
+	var out []string
+	for _, name := range i.Names {
+		if have, err := reference.ParseNormalizedNamed(name); err == nil && have.Name() == named.Name() {
+			out = append(out, name)
+		}
+	}
+	return out
 }

@@ -51,8 +51,17 @@ func addRealtime(l *specs.LinuxResources, r *api.Resources) {
 	}
 }
 
+// minMemory is the least limit of memory, in bytes: a container doesn't start below it.
+const minMemory = 6 << 20
+
 // validLimits refuses what no kernel takes.
 func validLimits(r *api.Resources) error {
+	if r.CPUShares < 0 {
+		return invalid("invalid CPU shares (%d): value must be a positive integer", r.CPUShares)
+	}
+	if r.Memory > 0 && r.Memory < minMemory {
+		return invalid("Minimum memory limit allowed is 6MB")
+	}
 	if n := r.MemorySwappiness; n != nil && (*n < -1 || *n > 100) {
 		return invalid("invalid value: %d, valid memory swappiness range is 0-100", *n)
 	}
@@ -142,7 +151,6 @@ func blockDevice(path string) (major, minor int64, err error) {
 // fixedResources are limits that are set once, when a container starts.
 func fixedResources(r *api.Resources) error {
 	for _, f := range []field{
-		{len(r.BlkioWeightDevice)+len(r.BlkioDeviceReadBps)+len(r.BlkioDeviceWriteBps)+len(r.BlkioDeviceReadIOps)+len(r.BlkioDeviceWriteIOps) > 0, "limits of single devices"},
 		{len(r.DeviceCgroupRules) > 0, "rules for devices"}, {len(r.DeviceRequests) > 0, "devices"},
 		{r.MemorySwappiness != nil && *r.MemorySwappiness >= 0, "swappiness"},
 		{r.OomKillDisable != nil && *r.OomKillDisable, "the end of processes for want of memory"},

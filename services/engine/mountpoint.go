@@ -94,7 +94,7 @@ func (e *Engine) mountsFrom(list []string) (out []MountPoint, err error) {
 		}
 		other, err := e.lookup(ref)
 		if err != nil {
-			return nil, err
+			return nil, invalid("%v", err)
 		}
 		for _, m := range e.view(other).Mounts {
 			if m.Type != mount.TypeVolume && m.Type != mount.TypeBind {
@@ -134,7 +134,10 @@ func mountsOf(h *api.HostConfig) ([]MountPoint, error) {
 	}
 	for target, opts := range h.Tmpfs {
 		if !filepath.IsAbs(target) {
-			return nil, invalid("invalid tmpfs target %q: it must be an absolute path", target)
+			return nil, invalid("invalid mount path: '%s' mount path must be absolute", target)
+		}
+		if filepath.Clean(target) == "/" {
+			return nil, invalid("invalid mount specification: destination can't be '/'")
 		}
 		m := MountPoint{Type: mount.TypeTmpfs, Target: target, Options: slices.Clone(tmpfsDefaults)}
 		if opts != "" {
@@ -267,7 +270,7 @@ func bindMount(out MountPoint, m mount.Mount) (MountPoint, error) {
 }
 
 func volumeMount(out MountPoint, m mount.Mount) (MountPoint, error) {
-	out.Name, out.Anonymous = m.Source, m.Source == ""
+	out.Name, out.Anonymous, out.Mode = m.Source, m.Source == "", "z" // as in Docker, whatever it is mounted on
 	o := m.VolumeOptions
 	if o == nil {
 		return out, nil

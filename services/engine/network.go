@@ -171,7 +171,7 @@ func (e *Engine) wish(id, network string, s *apinet.EndpointSettings) (networks.
 		w.IPv4, w.IPv6 = s.IPAMConfig.IPv4Address, s.IPAMConfig.IPv6Address
 	}
 	for _, text := range s.Links {
-		target, alias := splitLink(text)
+		target, alias := SplitLink(text)
 		other, err := e.lookup(target)
 		if err != nil {
 			return w, err

@@ -35,8 +35,8 @@ func (l *link) names() string {
 	return strings.Join(out, " ")
 }
 
-// splitLink reads name[:alias].
-func splitLink(text string) (target, alias string) {
+// SplitLink reads name[:alias].
+func SplitLink(text string) (target, alias string) {
 	target, alias, ok := strings.Cut(strings.TrimPrefix(text, "/"), ":")
 	if !ok {
 		alias = target
@@ -51,7 +51,7 @@ func (e *Engine) checkLinks(h *hostConfig, settings endpoints) error {
 		return invalid("conflicting options: links and the network mode %s", h.NetworkMode)
 	}
 	for _, text := range h.Links {
-		target, alias := splitLink(text)
+		target, alias := SplitLink(text)
 		if _, err := e.lookup(target); err != nil {
 			return invalid("could not get container for %s: %v", target, err)
 		}
@@ -76,7 +76,7 @@ func (e *Engine) links(h *hostConfig) ([]link, error) {
 	}
 	var out []link
 	for _, text := range h.Links {
-		target, alias := splitLink(text)
+		target, alias := SplitLink(text)
 		other, err := e.lookup(target)
 		if err != nil {
 			return nil, invalid("could not get container for %s: %v", target, err)
@@ -166,7 +166,7 @@ func (e *Engine) relink(c *Container) {
 	for _, p := range all {
 		_, h := p.config()
 		for _, text := range h.Links {
-			target, alias := splitLink(text)
+			target, alias := SplitLink(text)
 			if other, err := e.lookup(target); err != nil || other != c || !p.state().Running {
 				continue
 			}

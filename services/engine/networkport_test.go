@@ -63,7 +63,7 @@ func TestPorts(t *testing.T) {
 
 func TestSplitLink(t *testing.T) {
 	for text, want := range map[string]string{"db": "db db", "db:store": "db store", "/db:/user/store": "db store", "db:": "db "} {
-		target, alias := splitLink(text)
+		target, alias := SplitLink(text)
 		if have := target + " " + alias; have != want {
 			t.Errorf("%q: %q, want %q", text, have, want)
 		}

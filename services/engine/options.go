@@ -73,6 +73,12 @@ func resources(r *api.Resources) spec.Resources {
 // security reads the list of options: no-new-privileges, seccomp=…, apparmor=…,
 // label=disable, systempaths=unconfined.
 func security(h *api.HostConfig) (spec.Security, error) {
+	bad := func(text string, valued bool) error {
+		if valued {
+			return invalid("invalid --security-opt 2: %q", text)
+		}
+		return invalid("invalid --security-opt 1: %q", text)
+	}
 	s := spec.Security{Privileged: h.Privileged, CapAdd: h.CapAdd, CapDrop: h.CapDrop}
 	for _, text := range h.SecurityOpt {
 		key, value, valued := strings.Cut(text, "=")
@@ -83,9 +89,14 @@ func security(h *api.HostConfig) (spec.Security, error) {
 		case "no-new-privileges":
 			on, err := strconv.ParseBool(value)
 			if valued && err != nil {
-				return s, invalid("invalid --security-opt: %q", text)
+				return s, bad(text, valued)
 			}
 			s.NoNewPrivileges = !valued || on
+		case "writable-cgroups":
+			if valued && value != "true" && value != "false" {
+				return s, bad(text, valued)
+			}
+			s.WritableCgroups = !valued || value == "true"
 		case "seccomp":
 			if s.Seccomp = value; value == "builtin" {
 				s.Seccomp = ""
@@ -96,7 +107,7 @@ func security(h *api.HostConfig) (spec.Security, error) {
 			}
 		case "systempaths":
 			if value != "unconfined" {
-				return s, invalid("invalid --security-opt: %q", text)
+				return s, bad(text, valued)
 			}
 			s.Unmasked = true
 		case "label":
@@ -104,11 +115,15 @@ func security(h *api.HostConfig) (spec.Security, error) {
 				return s, missing("HostConfig.SecurityOpt %q is not available yet", text)
 			}
 		default:
-			return s, invalid("invalid --security-opt: %q", text)
+			return s, bad(text, valued)
 		}
 	}
 	return s, nil
 }
+
+// MaskedPaths are the paths that containers can't read, and those they can't write,
+// if nobody says otherwise.
+func MaskedPaths() (masked, readOnly []string) { return spec.HiddenPaths() }
 
 // mask puts the caller's own lists of masked and read-only paths into a spec.
 func mask(s *specs.Spec, h *api.HostConfig) {

@@ -14,6 +14,9 @@ func unsupported(c *api.Config, h *api.HostConfig) error {
 			return missing("%s is not available yet", f.name)
 		}
 	}
+	if _, ok := h.Annotations[""]; ok {
+		return invalid("invalid Annotations: the empty string is not permitted as an annotation key")
+	}
 	if !h.Isolation.IsValid() {
 		return invalid("invalid isolation %q", h.Isolation)
 	}

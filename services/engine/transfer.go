@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 
@@ -74,7 +75,11 @@ func (e *Engine) Pull(ctx context.Context, repo, tag string, platform *ocispec.P
 		want = *platform
 	}
 	to := transfer.Store{Name: out.Name, Platforms: []ocispec.Platform{want}, Unpacks: []unpack.Target{{Platform: want, Snapshotter: e.Snapshotter(ctx)}}}
+	keep := e.keepNamed(ctx, out.Name)
 	if err := e.Transfer.Transfer(ctx, auth.source(out.Name), to, report); err != nil {
+		return out, err
+	}
+	if err := keep(); err != nil {
 		return out, err
 	}
 	img, err := e.Parts.Images.Get(ctx, out.Name)
@@ -136,10 +141,18 @@ func (e *Engine) Load(ctx context.Context, r io.Reader, report progress.Func) ([
 		Extra:   []transfer.Reference{{Name: dangling, Prefix: true, Overwrite: true, AddDigest: true, SkipNamedDigest: true}},
 		Unpacks: []unpack.Target{{Snapshotter: e.Snapshotter(ctx)}},
 	}
-	err := e.Transfer.Transfer(ctx, transfer.Import{From: r}, to, func(s progress.Step) {
+	var kept error
+	keep, err := e.keepAll(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = e.Transfer.Transfer(ctx, transfer.Import{From: r}, to, func(s progress.Step) {
 		if s.Event != "saved" {
 			report.Report(s)
 			return
+		}
+		if err := keep(); err != nil { // at once: the collector is about
+			kept = errors.Join(kept, err)
 		}
 		name, id := familiar(s.Name), s.Desc.Digest.String()
 		if strings.HasPrefix(s.Name, dangling+":") {
@@ -156,7 +169,7 @@ func (e *Engine) Load(ctx context.Context, r io.Reader, report progress.Func) ([
 			return out, err
 		}
 	}
-	return out, err
+	return out, errors.Join(err, kept)
 }
 
 // untitle makes an image dangling.
@@ -195,24 +208,22 @@ func (e *Engine) CheckSave(ctx context.Context, refs []string) error {
 	return err
 }
 
-// saved finds images, each name by itself; an ID stands for all its names.
+// saved finds images, each name by itself; an ID has no name.
 func (e *Engine) saved(ctx context.Context, refs []string) ([]image.Image, error) {
 	var out []image.Image
 	for _, ref := range refs {
+		if all, err := e.repositoryImages(ctx, ref); err != nil || len(all) > 0 {
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, all...)
+			continue
+		}
 		img, err := e.FindImage(ctx, ref)
 		if err != nil {
 			return nil, err
 		}
-		names := img.Names
-		if name := img.namedBy(ref); name != "" {
-			names = []string{name}
-		}
-		if len(names) == 0 {
-			names = []string{""}
-		}
-		for _, name := range names {
-			out = append(out, image.Image{Name: name, Target: img.Target})
-		}
+		out = append(out, image.Image{Name: img.namedBy(ref), Target: img.Target})
 		e.tellImage("save", img.ID.String(), ref)
 	}
 	return out, nil

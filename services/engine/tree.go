@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
@@ -24,6 +26,8 @@ import (
 type Change struct {
 	Path string
 	Kind ChangeKind
+
+	same bool // a folder whose owner and mode are as before
 }
 
 // ChangeKind is what has happened to a path; the numbers are Docker's.
@@ -119,7 +123,7 @@ func (e *Engine) Changes(ctx context.Context, ref string) ([]Change, error) {
 		g.Go(func() error {
 			var err error
 			out, err = readChanges(r, below)
-			out = slices.DeleteFunc(out, func(ch Change) bool { return ch.Kind == Added && own[ch.Path] })
+			out = withoutMountPoints(out, own)
 			r.CloseWithError(err)
 			return err
 		})
@@ -169,16 +173,38 @@ func readChanges(r io.Reader, below string) ([]Change, error) {
 		case base == ".wh..wh..opq":
 			continue // its folder is there as changed
 		case strings.HasPrefix(base, whiteout):
-			out = append(out, Change{path.Join(dir, strings.TrimPrefix(base, whiteout)), Deleted})
+			out = append(out, Change{Path: path.Join(dir, strings.TrimPrefix(base, whiteout)), Kind: Deleted})
 		default:
-			kind := Added
-			if _, err := old.Lstat(name[1:]); err == nil {
-				kind = Modified
+			ch := Change{Path: name, Kind: Added}
+			if info, err := old.Lstat(name[1:]); err == nil {
+				ch.Kind, ch.same = Modified, h.Typeflag == tar.TypeDir && sameAttributes(info, h)
 			}
-			out = append(out, Change{name, kind})
+			out = append(out, ch)
 		}
 		if len(out) > maxChanges {
 			return nil, invalid("the container has more than %d changes", maxChanges)
 		}
 	}
+}
+
+// withoutMountPoints leaves out what the runtime has made to mount things on, and
+// folders in which nothing else has happened.
+func withoutMountPoints(all []Change, own map[string]bool) []Change {
+	touched := map[string]bool{} // folders with a mount point that was made
+	for _, ch := range all {
+		if ch.Kind == Added && own[ch.Path] {
+			touched[path.Dir(ch.Path)] = true
+		}
+	}
+	all = slices.DeleteFunc(all, func(ch Change) bool { return ch.Kind == Added && own[ch.Path] })
+	for _, ch := range all {
+		delete(touched, path.Dir(ch.Path))
+	}
+	return slices.DeleteFunc(all, func(ch Change) bool { return ch.Kind == Modified && ch.same && touched[ch.Path] })
+}
+
+// sameAttributes tells whether a folder has the owner and mode that it had.
+func sameAttributes(old fs.FileInfo, h *tar.Header) bool {
+	st, ok := old.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == h.Uid && int(st.Gid) == h.Gid && old.Mode() == h.FileInfo().Mode()
 }

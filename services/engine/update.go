@@ -46,6 +46,9 @@ func (e *Engine) Update(ctx context.Context, ref string, u api.UpdateConfig) err
 		return invalid("%v", err)
 	}
 	addRealtime(limits, &next.Resources)
+	if err := addDeviceLimits(limits, cleared(&old.Resources, &next.Resources)); err != nil {
+		return err
+	}
 	ctx = e.detached(ctx)
 	if c.state().Running {
 		data, err := json.Marshal(limits)
@@ -100,6 +103,7 @@ func changed(old, u *api.Resources) {
 	if u.CpusetMems != "" {
 		old.CpusetMems = u.CpusetMems
 	}
+	changedDevices(old, u)
 	if u.PidsLimit != nil {
 		old.PidsLimit = u.PidsLimit
 	}

@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -37,7 +38,16 @@ func (o *Options) mounts() []specs.Mount {
 		list[4] = specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: []string{"rbind", "nosuid", "noexec", "nodev"}}
 	}
 	if o.CgroupMount {
-		list = append(list, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: append(sys[:3:3], "relatime", sys[3])})
+		access := sys[3]
+		if o.Security.WritableCgroups {
+			access = "rw"
+		}
+		list = append(list, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: append(sys[:3:3], "relatime", access)})
+	}
+	for _, m := range o.Mounts {
+		if path.Clean(m.Destination) == "/dev" { // the caller's own has what is below it
+			list = slices.DeleteFunc(list, func(have specs.Mount) bool { return strings.HasPrefix(have.Destination, "/dev/") })
+		}
 	}
 	for _, m := range o.Mounts {
 		m.Destination = path.Clean(m.Destination)
@@ -49,6 +59,23 @@ func (o *Options) mounts() []specs.Mount {
 		list = append(list, m)
 	}
 	return list
+}
+
+// rootPropagation is how mounts of the host and the container are told to each other:
+// as the mount wants that wants the most. Without it a runtime cuts all off.
+func rootPropagation(list []specs.Mount) string {
+	out := ""
+	for _, m := range list {
+		for _, o := range m.Options {
+			switch {
+			case o == "shared" || o == "rshared":
+				return "shared"
+			case o == "slave" || o == "rslave":
+				out = "slave"
+			}
+		}
+	}
+	return out
 }
 
 // namespaces are all kinds but the host's ones; a user namespace is not made.

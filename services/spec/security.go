@@ -43,6 +43,11 @@ var (
 	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
 
+// HiddenPaths are the paths that containers can't read, and those they can't write.
+func HiddenPaths() (masked, readOnly []string) {
+	return slices.Sorted(slices.Values(maskedPaths)), slices.Sorted(slices.Values(readonlyPaths))
+}
+
 // knownCaps are the capabilities that the running kernel has.
 var knownCaps = sync.OnceValue(func() []string {
 	data, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")

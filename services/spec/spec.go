@@ -123,6 +123,8 @@ type Security struct {
 	AppArmor string
 	// SelinuxLabel and MountLabel are SELinux contexts.
 	SelinuxLabel, MountLabel string
+	// WritableCgroups lets the container change what is below its control groups.
+	WritableCgroups bool
 	// Unmasked leaves out the masked and the read-only paths.
 	Unmasked bool
 }
@@ -161,6 +163,7 @@ func Generate(o Options) (*specs.Spec, error) {
 	if !o.Security.Privileged && !o.Security.Unmasked {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
 	}
+	s.Linux.RootfsPropagation = rootPropagation(o.Mounts)
 	if s.Linux.Seccomp, err = o.Security.seccomp(s); err != nil {
 		return nil, err
 	}
@@ -279,7 +282,7 @@ func (o *Options) validate() error {
 	check(o.Cwd != "" && !path.IsAbs(o.Cwd), "working folder %q is no absolute path", o.Cwd)
 	for _, v := range append(slices.Clone(o.Image.Env), o.Env...) {
 		key, _, _ := strings.Cut(v, "=")
-		check(key == "" || strings.ContainsRune(v, 0), "variable %q has no name or a zero byte", v)
+		check(key == "" || strings.ContainsRune(v, 0), "invalid environment variable: %s", v)
 	}
 	for _, a := range o.args() {
 		check(strings.ContainsRune(a, 0), "argument %q has a zero byte", a)
@@ -302,7 +305,7 @@ func (o *Options) validate() error {
 	check(o.CgroupParent != "" && slices.Contains(strings.Split(o.CgroupParent, "/"), ".."),
 		"cgroup parent %q leads upwards", o.CgroupParent)
 	check(o.OOMScoreAdj != nil && (*o.OOMScoreAdj < -1000 || *o.OOMScoreAdj > 1000), "oom score is not between -1000 and 1000")
-	check(o.ShmSize < 0, "size of /dev/shm is negative")
+	check(o.ShmSize < 0, "SHM size can not be less than 0")
 	errs = append(errs, o.Resources.validate(), validateRlimits(o.Rlimits))
 	return errors.Join(errs...)
 }

@@ -150,7 +150,7 @@ func TestMistakes(t *testing.T) {
 		"no command":                            {ID: "a"},
 		"neither an ID nor a cgroup path":       {Args: []string{"x"}},
 		`working folder "rel" is no absolute`:   {Cwd: "rel"},
-		`variable "=x" has no name`:             {Env: []string{"=x"}},
+		`invalid environment variable: =x`:      {Env: []string{"=x"}},
 		`argument "a\x00b" has a zero byte`:     {Args: []string{"a\x00b"}},
 		`network namespace "bridge" is neither`: {Network: "bridge"},
 		`hostname "h" can't be set`:             {Hostname: "h", UTS: Host},

@@ -22,6 +22,12 @@ const (
 	maxAccounts = 4 << 20
 )
 
+// What the image's files lack.
+var (
+	ErrNoUser  = errors.New("the image has no such user")
+	ErrNoGroup = errors.New("the image has no such group")
+)
+
 // NeedsAccounts reports whether a user can only be resolved with the image's
 // /etc/passwd and /etc/group: unless it is a uid and a gid, everything does.
 func NeedsAccounts(u string, extra []string) bool {
@@ -138,9 +144,9 @@ func readBounded(root fs.FS, name string) ([]byte, error) {
 func plain(err error) error {
 	switch {
 	case errors.Is(err, user.ErrNoPasswdEntries):
-		return errors.New("the image has no such user")
+		return ErrNoUser
 	case errors.Is(err, user.ErrNoGroupEntries):
-		return errors.New("the image has no such group")
+		return ErrNoGroup
 	}
 	return err
 }
