@@ -199,7 +199,7 @@ func (b *Builder) Serve(ctx context.Context, conn net.Conn) error {
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	(&http2.Server{IdleTimeout: idleWait}).ServeConn(conn, &http2.ServeConnOpts{Context: ctx, Handler: o.http})
+	(&http2.Server{IdleTimeout: idleWait}).ServeConn(conn, &http2.ServeConnOpts{Context: ctx, Handler: o.http, BaseConfig: &http.Server{ErrorLog: connections}})
 	return nil
 }
 

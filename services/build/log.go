@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"io"
+	"log"
 	"strings"
 
 	"github.com/moby/buildkit/util/bklog"
@@ -27,8 +28,20 @@ type relay struct{ to *logrus.Logger }
 // Levels are all.
 func (r relay) Levels() []logrus.Level { return logrus.AllLevels }
 
+// connections is the log of HTTP: that a client has gone before it said anything, as
+// buildx does when it tries what there is, is for those who debug.
+var connections = log.New(debugWriter{}, "", 0)
+
+type debugWriter struct{}
+
+// Write writes a message.
+func (debugWriter) Write(p []byte) (int, error) {
+	logrus.Debug(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
 // usual begins warnings and errors of things that happen in every build.
-var usual = []string{"no trace recorder found", "healthcheck failed", "failed to update distribution source"}
+var usual = []string{"no trace recorder found", "healthcheck failed", "failed to update distribution source", "failed to read oom_kill event"}
 
 // Fire writes a message at its level, or as one for debugging.
 func (r relay) Fire(e *logrus.Entry) error {
