@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -78,15 +79,16 @@ type Container struct {
 
 	op sync.Mutex
 
-	mu      sync.Mutex // guards what follows
-	stored  container.Container
+	mu      sync.Mutex          // guards what follows
+	stored  container.Container // without what is in rec; its spec is one that isn't saved yet
+	made    *made               // nil: not known yet
 	rec     record
 	ended   chan struct{} // closed when the present run ends; nil if there is none
 	waiters map[*Waiter]struct{}
 	pending []*Attachment // wait for the start
 	backoff chan struct{} // closed to end the pause before a restart; nil if there is none
 	keep    bool          // it is stopped to be started: it does not remove itself
-	made    []string      // volumes that were made while it was
+	owned   []string      // volumes that were made while it was
 	purge   bool          // its anonymous volumes go with it
 }
 
@@ -108,7 +110,7 @@ func loadContainer(stored container.Container) (*Container, error) {
 	if !ok {
 		return nil, nil
 	}
-	c := &Container{ID: stored.ID, stored: stored, waiters: map[*Waiter]struct{}{}}
+	c := &Container{ID: stored.ID, stored: kept(stored), waiters: map[*Waiter]struct{}{}}
 	if err := json.Unmarshal(ext.GetValue(), &c.rec); err != nil {
 		return nil, fmt.Errorf("extension: %w", err)
 	}
@@ -139,6 +141,17 @@ func (c *Container) encode() (container.Container, error) {
 	return out, nil
 }
 
+// kept is what is kept in memory of a record: neither the spec, of which [made] has what
+// is needed, nor what the engine has put into it itself.
+func kept(stored container.Container) container.Container {
+	stored.Spec = nil
+	if _, ok := stored.Extensions[extension]; ok {
+		stored.Extensions = maps.Clone(stored.Extensions)
+		delete(stored.Extensions, extension)
+	}
+	return stored
+}
+
 // save writes the record. Called with op held, so that writes keep their order.
 func (e *Engine) save(ctx context.Context, c *Container) error {
 	c.mu.Lock()
@@ -147,12 +160,16 @@ func (e *Engine) save(ctx context.Context, c *Container) error {
 	if err != nil {
 		return err
 	}
-	saved, err := e.Containers.Update(ctx, out)
+	fields := []string{"labels", "image", "snapshotkey", "extensions"}
+	if out.Spec != nil {
+		fields = append(fields, "spec")
+	}
+	saved, err := e.Containers.Update(ctx, out, fields...)
 	if err != nil {
 		return fmt.Errorf("container %s: %w", c.ID, err)
 	}
 	c.mu.Lock()
-	c.stored = saved
+	c.stored = kept(saved)
 	c.mu.Unlock()
 	return nil
 }

@@ -260,6 +260,7 @@ func (e *Engine) rehearse(c *Container) error {
 	if err != nil {
 		return invalid("%v", err)
 	}
+	draft.Linux.Seccomp = nil // by far the largest part
 	data, err := json.Marshal(draft)
 	if err != nil {
 		return err
@@ -361,6 +362,7 @@ func (e *Engine) enroll(ctx context.Context, c *Container, d *Details) error {
 	}
 	if err == nil {
 		c.stored, err = e.Containers.Create(ctx, c.stored)
+		c.stored = kept(c.stored)
 	}
 	return err
 }

@@ -199,7 +199,7 @@ func (e *Engine) exec(ctx context.Context, x *execution, s *Streams) error {
 
 // startExec makes the process and starts it.
 func (e *Engine) startExec(ctx context.Context, x *execution, p *pipes) error {
-	process, err := e.process(x)
+	process, err := e.process(ctx, x)
 	if err != nil {
 		return err
 	}
@@ -247,18 +247,12 @@ func (e *Engine) deleteExec(ctx context.Context, x *execution) {
 }
 
 // process makes the spec of an exec from that of its container.
-func (e *Engine) process(x *execution) (*specs.Process, error) {
-	x.c.mu.Lock()
-	stored := x.c.stored.Spec
-	x.c.mu.Unlock()
-	var s specs.Spec
-	if stored == nil {
-		return nil, conflict("container %s has not been started", x.c.ID)
+func (e *Engine) process(ctx context.Context, x *execution) (*specs.Process, error) {
+	c, err := e.made(ctx, x.c)
+	if err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(stored.GetValue(), &s); err != nil || s.Process == nil {
-		return nil, fmt.Errorf("spec of container %s: %w", x.c.ID, errors.Join(err, errdefs.ErrInternal))
-	}
-	p := *s.Process
+	p := *c.process
 	p.Args, p.Terminal, p.ConsoleSize = x.Args, x.TTY, nil
 	if x.TTY && x.Height > 0 && x.Width > 0 {
 		p.ConsoleSize = &specs.Box{Height: x.Height, Width: x.Width}
@@ -282,7 +276,7 @@ func (e *Engine) process(x *execution) (*specs.Process, error) {
 		p.Capabilities, p.ApparmorProfile = all.Process.Capabilities, ""
 	}
 	if x.user != nil {
-		p.User, p.User.Umask = *x.user, s.Process.User.Umask
+		p.User, p.User.Umask = *x.user, c.process.User.Umask
 	}
 	return &p, nil
 }

@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -132,17 +132,12 @@ func (e *Engine) userNamespace(c *Container, h *hostConfig, o *spec.Options) (st
 }
 
 // runningUsers are the maps of a container's run.
-func (c *Container) runningUsers() *userns.Maps {
-	c.mu.Lock()
-	stored := c.stored.Spec
-	c.mu.Unlock()
-	var s struct {
-		Linux struct{ UIDMappings, GIDMappings []specs.LinuxIDMapping }
-	}
-	if stored == nil || json.Unmarshal(stored.GetValue(), &s) != nil || len(s.Linux.UIDMappings) == 0 {
+func (e *Engine) runningUsers(ctx context.Context, c *Container) *userns.Maps {
+	m, err := e.made(ctx, c)
+	if err != nil {
 		return nil
 	}
-	return &userns.Maps{UIDs: s.Linux.UIDMappings, GIDs: s.Linux.GIDMappings}
+	return m.users
 }
 
 // asRoot calls fn as the container's root is to file systems: what it makes in the
@@ -196,9 +191,9 @@ func (s *shift) all(list []coremount.Mount) []coremount.Mount {
 }
 
 // withLive calls fn with the root of a container that runs.
-func (c *Container) withLive(root *os.File, fn func(v *rootView) error) error {
+func (e *Engine) withLive(ctx context.Context, c *Container, root *os.File, fn func(v *rootView) error) error {
 	defer root.Close()
-	users := c.runningUsers()
+	users := e.runningUsers(ctx, c)
 	return asRoot(users, func() error { return fn(&rootView{root, users}) })
 }
 

@@ -79,7 +79,7 @@ func (e *Engine) withRoot(ctx context.Context, c *Container, fn func(v *rootView
 		return err
 	}
 	if root != nil {
-		return c.withLive(root, fn)
+		return e.withLive(ctx, c, root, fn)
 	}
 	c.op.Lock()
 	defer c.op.Unlock()
@@ -87,7 +87,7 @@ func (e *Engine) withRoot(ctx context.Context, c *Container, fn func(v *rootView
 		return err
 	}
 	if root != nil { // it has been started
-		return c.withLive(root, fn)
+		return e.withLive(ctx, c, root, fn)
 	}
 	done := make(chan error, 1)
 	go func() {

@@ -104,7 +104,7 @@ func (e *Engine) create(ctx context.Context, c *Container, made *specs.Spec, roo
 		return err
 	}
 	c.mu.Lock()
-	c.stored.Spec = raw{specType + "Spec", data}
+	c.stored.Spec, c.made = raw{specType + "Spec", data}, madeOf(made)
 	c.rec.State = State{Running: true, StartedAt: now(), FinishedAt: c.rec.State.FinishedAt, Health: firstHealth(config, c.rec.State.Health)}
 	runtime := c.stored.Runtime.Name
 	c.mu.Unlock()

@@ -3,7 +3,6 @@ package engine
 import (
 	"archive/tar"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -13,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/orlop/orlop/core/lease"
@@ -111,7 +109,7 @@ func (e *Engine) Changes(ctx context.Context, ref string) ([]Change, error) {
 		return nil, err
 	}
 	out := []Change{}
-	own := c.mountPoints()
+	own := e.mountPoints(ctx, c)
 	err = e.trees(e.in(ctx), c, func(below, above string) error {
 		r, w := io.Pipe()
 		var g errgroup.Group
@@ -134,19 +132,12 @@ func (e *Engine) Changes(ctx context.Context, ref string) ([]Change, error) {
 
 // mountPoints are where the runtime mounts things: it makes them if they are
 // missing, which is no change of the container's.
-func (c *Container) mountPoints() map[string]bool {
-	c.mu.Lock()
-	stored := c.stored.Spec
-	c.mu.Unlock()
-	var s specs.Spec
-	out := map[string]bool{}
-	if stored == nil || json.Unmarshal(stored.GetValue(), &s) != nil {
-		return out
+func (e *Engine) mountPoints(ctx context.Context, c *Container) map[string]bool {
+	m, err := e.made(ctx, c)
+	if err != nil {
+		return nil
 	}
-	for _, m := range s.Mounts {
-		out[path.Clean(m.Destination)] = true
-	}
-	return out
+	return m.mounts
 }
 
 // readChanges reads them from a layer.

@@ -45,7 +45,7 @@ func (e *Engine) settle(ctx context.Context, c *Container) error {
 			m.Mode = "z" // what Docker shows
 		}
 		if created {
-			c.made = append(c.made, v.Name)
+			c.owned = append(c.owned, v.Name)
 		}
 		if m.NoCopy || m.Subpath != "" {
 			continue
@@ -63,7 +63,7 @@ func (e *Engine) unsettle(ctx context.Context, c *Container) {
 	if err := e.dropViews(ctx, e.view(c)); err != nil {
 		log.G(ctx).WithError(err).Warnf("images mounted in container %s", c.ID)
 	}
-	for _, name := range c.made {
+	for _, name := range c.owned {
 		if err := e.Volumes.Remove(ctx, name); err != nil && !errdefs.IsConflict(err) && !errdefs.IsNotFound(err) {
 			log.G(ctx).WithError(err).Warnf("volume %s", name)
 		}
