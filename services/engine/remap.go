@@ -22,6 +22,35 @@ import (
 // and are shown to a container with owners shifted by its user namespace. So images are
 // there once, and a container may be started with or without, as the setting says then.
 
+// remapUser is who has the ids of containers' users where the setting is "default".
+const remapUser = "orlopremap"
+
+// readMaps reads the setting userns_remap: "default", or user[:group], by name or
+// number. Empty is none.
+func readMaps(setting string) (*userns.Maps, error) {
+	if setting == "" {
+		return nil, nil
+	}
+	user, group, both := strings.Cut(setting, ":")
+	if setting == "default" {
+		user = remapUser
+	}
+	if !both {
+		group = user
+	}
+	if user == "" || group == "" {
+		return nil, invalid("userns_remap %q: it is \"default\" or user[:group]", setting)
+	}
+	if userns.Nested() {
+		return nil, invalid("userns_remap: this daemon runs in a user namespace already, and so do its containers")
+	}
+	maps, err := userns.Granted(user, group)
+	if err != nil {
+		return nil, invalid("userns_remap: %v", err)
+	}
+	return maps, nil
+}
+
 // usersOf are the maps with which a container starts, nil for the host's users.
 func (e *Engine) usersOf(h *hostConfig) *userns.Maps {
 	if h.UsernsMode.IsHost() {

@@ -1,11 +1,11 @@
-package engine
+package userns
 
 import (
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 func TestParseSubIDs(t *testing.T) {
@@ -40,16 +40,5 @@ func TestOtherNames(t *testing.T) {
 		if got := strings.Join(otherNames(passwd, name), ","); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
-	}
-}
-
-func TestReadMapsRefuses(t *testing.T) {
-	for _, setting := range []string{":", "a:", ":b"} {
-		if _, err := readMaps(setting); err == nil || !strings.Contains(err.Error(), "user[:group]") {
-			t.Errorf("%q: %v", setting, err)
-		}
-	}
-	if m, err := readMaps(""); m != nil || err != nil {
-		t.Error(m, err)
 	}
 }

@@ -1,4 +1,4 @@
-package engine
+package userns
 
 import (
 	"bufio"
@@ -12,9 +12,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
-	"github.com/orlop/orlop/internal/userns"
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Where subordinate ids are granted to users (subuid(5), subgid(5)).
@@ -23,28 +22,13 @@ const (
 	subGIDs = "/etc/subgid"
 )
 
-// remapUser is who has the ids of containers' users where the setting is "default".
-const remapUser = "orlopremap"
-
 // maxRanges bounds an id map; the kernel takes 340 lines.
 const maxRanges = 340
 
-// readMaps reads the setting userns_remap: "default", or user[:group], by name or
-// number. Empty is none.
-func readMaps(setting string) (*userns.Maps, error) {
-	if setting == "" {
-		return nil, nil
-	}
-	user, group, both := strings.Cut(setting, ":")
-	if setting == "default" {
-		user = remapUser
-	}
-	if !both {
-		group = user
-	}
-	if user == "" || group == "" {
-		return nil, invalid("userns_remap %q: it is \"default\" or user[:group]", setting)
-	}
+// Granted are the ids that the system's administrator has granted to a user and a group,
+// by name or number, from 0 on in the order of the ranges. It is InvalidArgument if there
+// are none; the text says what to add.
+func Granted(user, group string) (*Maps, error) {
 	uids, err := subIDs(subUIDs, "/etc/passwd", user)
 	if err != nil {
 		return nil, err
@@ -53,7 +37,7 @@ func readMaps(setting string) (*userns.Maps, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &userns.Maps{UIDs: uids, GIDs: gids}, nil
+	return &Maps{UIDs: uids, GIDs: gids}, nil
 }
 
 // subIDs are the ranges that a file grants to a name or to its id, one after the other
@@ -69,10 +53,10 @@ func subIDs(file, accounts, name string) ([]specs.LinuxIDMapping, error) {
 	}
 	list, err := parseSubIDs(data, append(otherNames(known, name), name))
 	if err != nil {
-		return nil, invalid("%s: %v", file, err)
+		return nil, fmt.Errorf("%s: %w: %w", file, err, errdefs.ErrInvalidArgument)
 	}
 	if len(list) == 0 {
-		return nil, invalid("userns_remap: %s has no ids for %s; add a line such as \"%s:100000:65536\", with a range that nobody else has", file, name, name)
+		return nil, fmt.Errorf("%s has no ids for %s; add a line such as \"%s:100000:65536\", with a range that nobody else has: %w", file, name, name, errdefs.ErrInvalidArgument)
 	}
 	return list, nil
 }
