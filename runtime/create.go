@@ -14,6 +14,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/orlop/orlop/core/mount"
+	"github.com/orlop/orlop/internal/userns"
 	"github.com/orlop/orlop/runtime/cgroup"
 	"github.com/orlop/orlop/runtime/seccomp"
 	"github.com/orlop/orlop/runtime/table"
@@ -246,7 +247,7 @@ func (cr *creation) plan() error {
 // write adds all operations.
 func (cr *creation) write(g *program, child *child) (table.Clone, table.Ref, error) {
 	b := cr.b
-	clone := table.Clone{Flags: b.newFlags(), Cgroup: -1, PIDNamespace: -1}
+	clone := table.Clone{Flags: b.newFlags(), Cgroup: -1, PIDNamespace: -1, NoReturn: userns.Nested()}
 	lowest := 3 + len(g.extra)
 	var err error
 	if b.sock, err = b.place(child.far, lowest); err != nil {

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/orlop/orlop/internal/userns"
 	"github.com/orlop/orlop/runtime/table"
 	"golang.org/x/sys/unix"
 )
@@ -73,7 +74,7 @@ func (b *build) device(d specs.LinuxDevice, file string) error {
 		return invalid("device %s of type %q", d.Path, d.Type)
 	}
 	name := "make device " + file
-	if b.rootUID != 0 || b.rootGID != 0 || b.joins(specs.UserNamespace) || b.creates(specs.UserNamespace) {
+	if b.rootUID != 0 || b.rootGID != 0 || b.joins(specs.UserNamespace) || b.creates(specs.UserNamespace) || userns.Nested() {
 		return b.bindDevice(name, file, kind, d)
 	}
 	mode := uint32(0o666)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/orlop/orlop/internal/userns"
 	"github.com/orlop/orlop/runtime/table"
 	"golang.org/x/sys/unix"
 )
@@ -217,7 +218,7 @@ func (e *execution) program() (*program, error) {
 // write adds all operations.
 func (e *execution) write(g *program, root int) (table.Clone, table.Ref, error) {
 	p, t := e.p, e.p.t
-	clone := table.Clone{Cgroup: -1, PIDNamespace: -1}
+	clone := table.Clone{Cgroup: -1, PIDNamespace: -1, NoReturn: userns.Nested()}
 	sock, err := p.place(e.child.far, 3+len(g.extra))
 	if err != nil {
 		return clone, 0, err

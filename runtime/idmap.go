@@ -50,8 +50,8 @@ func writeMaps(pid int, uids, gids []specs.LinuxIDMapping) error {
 	return nil
 }
 
-// userns keeps user namespaces that exist only to say how ids are mapped.
-var userns struct {
+// mapped keeps user namespaces that exist only to say how ids are mapped.
+var mapped struct {
 	mu   sync.Mutex
 	open map[string]*os.File
 }
@@ -62,20 +62,20 @@ const maxUserns = 16
 // mappedUserns opens a user namespace with these maps, for idmapped mounts.
 func mappedUserns(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 	key := formatMap(uids) + "/" + formatMap(gids)
-	userns.mu.Lock()
-	defer userns.mu.Unlock()
-	if f := userns.open[key]; f != nil {
+	mapped.mu.Lock()
+	defer mapped.mu.Unlock()
+	if f := mapped.open[key]; f != nil {
 		return f, nil
 	}
 	f, err := makeUserns(uids, gids)
 	if err != nil {
 		return nil, err
 	}
-	if userns.open == nil || len(userns.open) >= maxUserns {
+	if mapped.open == nil || len(mapped.open) >= maxUserns {
 		// Dropped files are closed by the collector, when nobody uses them.
-		userns.open = map[string]*os.File{}
+		mapped.open = map[string]*os.File{}
 	}
-	userns.open[key] = f
+	mapped.open[key] = f
 	return f, nil
 }
 

@@ -14,11 +14,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/orlop/orlop/internal/userns"
 	"github.com/orlop/orlop/runtime"
 )
 
@@ -49,7 +51,7 @@ func commands() []command {
 }
 
 var globalFlags = []option{
-	{name: "root", value: "DIR", help: "directory of container states (default /run/orlop-runtime)"},
+	{name: "root", value: "DIR", help: "directory of container states (default /run/orlop-runtime, in a user namespace below $XDG_RUNTIME_DIR)"},
 	{name: "log", value: "FILE", help: "also write errors and warnings to this file"},
 	{name: "log-format", value: "text|json", help: "format of the log file"},
 	{name: "debug", help: "log more"},
@@ -122,6 +124,9 @@ func (k *call) open(detached bool) error {
 	root := k.global.get("root")
 	if root == "" {
 		root = "/run/orlop-runtime"
+		if run := os.Getenv("XDG_RUNTIME_DIR"); run != "" && userns.Nested() { // /run is another's
+			root = filepath.Join(run, "orlop-runtime")
+		}
 	}
 	o := runtime.Options{
 		SystemdCgroup: k.global.is("systemd-cgroup") || k.global.get("cgroup-manager") == "systemd",

@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/containerd/errdefs"
@@ -57,7 +58,7 @@ func one(dir string) error {
 	if mode := info.Mode(); mode.Perm()&others != 0 && mode&fs.ModeSticky == 0 {
 		return fmt.Errorf("every user can write to the folder %s (mode %#o); run: chmod o-w %s: %w", dir, mode.Perm(), dir, errdefs.ErrPermissionDenied)
 	}
-	if uid := Owner(info); !trusted(uid) {
+	if uid := Owner(info); !Trusted(uid) {
 		return fmt.Errorf("the folder %s belongs to user %d, not to root: %w", dir, uid, errdefs.ErrPermissionDenied)
 	}
 	return nil
@@ -69,7 +70,7 @@ func File(path string, info fs.FileInfo) error {
 	if mode := info.Mode().Perm(); mode&others != 0 {
 		return fmt.Errorf("every user can write this file (mode %#o); run: chmod o-w %s: %w", mode, path, errdefs.ErrPermissionDenied)
 	}
-	if uid := Owner(info); !trusted(uid) {
+	if uid := Owner(info); !Trusted(uid) {
 		return fmt.Errorf("this file belongs to user %d, not to root: %w", uid, errdefs.ErrPermissionDenied)
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
@@ -80,8 +81,22 @@ func File(path string, info fs.FileInfo) error {
 	return Folder(filepath.Dir(path))
 }
 
-// trusted users are root and the one that the daemon runs as.
-func trusted(uid int) bool { return uid == 0 || uid == os.Geteuid() }
+// Trusted users, whose files may steer the daemon, are root and the one that it runs as.
+func Trusted(uid int) bool { return uid == 0 || uid == os.Geteuid() || uid == hostRoot() }
+
+// hostRoot is who the owner of the root folder is: in a user namespace that the host's
+// root isn't in, it has the number of nobody. So have all others; who starts a daemon
+// there looks at its folders before.
+var hostRoot = sync.OnceValue(func() int {
+	info, err := os.Stat("/")
+	if err != nil || Owner(info) != nobody {
+		return 0
+	}
+	return nobody
+})
+
+// nobody is what the kernel shows for those without a number in a user namespace.
+const nobody = 65534
 
 // Owner returns the user a file belongs to.
 func Owner(info fs.FileInfo) int {

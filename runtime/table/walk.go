@@ -48,6 +48,9 @@ type Clone struct {
 	// PIDNamespace is an open pid namespace to be born in, or -1. The calling
 	// thread joins it around the clone and comes back.
 	PIDNamespace int
+	// NoReturn says that the thread may not come back, as in a user namespace that the
+	// own pid namespace doesn't belong to: a thread of its own is used up then.
+	NoReturn bool
 	// Share lets the child use our memory until it executes a program, with the
 	// calling thread asleep until then (CLONE_VM|CLONE_VFORK).
 	Share bool
@@ -64,15 +67,25 @@ type cloneArgs struct {
 // returns when the clone failed, and else at once if memory is not shared, or
 // when the child has exec'ed or ended if it is. Err then tells the child's error.
 func (t *Table) Run(c Clone, first Ref) error {
+	if c.PIDNamespace < 0 || !c.NoReturn {
+		return t.run(c, first)
+	}
+	done := make(chan error, 1)
+	go func() { done <- t.run(c, first) }()
+	return <-done
+}
+
+func (t *Table) run(c Clone, first Ref) error {
 	launch := t.launcher(c, first)
 	runtime.LockOSThread()
 	walkBlocking(t.op(launch.first), t.hdr)
-	if launch.back != 0 && int64(t.op(launch.back).res) < 0 {
+	if launch.back == 0 || int64(t.op(launch.back).res) >= 0 {
+		runtime.UnlockOSThread()
+	} else if !c.NoReturn {
 		// The goroutine ends locked in nobody's hands: keep the lock, so that
 		// the runtime drops the thread with its goroutine.
 		return ErrThreadLost
 	}
-	runtime.UnlockOSThread()
 	runtime.KeepAlive(t)
 	if launch.join != 0 {
 		if r := int64(t.op(launch.join).res); r < 0 {

@@ -118,7 +118,11 @@ func prepare() (*os.File, error) {
 	}
 	err = errors.Join(rt.Do(rtnl.SetLink(rtnl.Link{Index: 1, Name: "lo", Up: true})), rt.Close())
 	for name, value := range settings {
-		err = errors.Join(err, namespace.Sysctl(name, value, true))
+		serr := namespace.Sysctl(name, value, true)
+		if errors.Is(serr, unix.EINVAL) { // a user namespace has fewer groups: its root's at the least
+			serr = namespace.Sysctl(name, "0\t0", true)
+		}
+		err = errors.Join(err, serr)
 	}
 	if err != nil {
 		return nil, err
