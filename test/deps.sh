@@ -23,6 +23,8 @@ command -v node >/dev/null || need+=(nodejs)
 command -v ssh-add >/dev/null || need+=(openssh-client)
 command -v chromium >/dev/null || need+=(chromium) # looks at the registry's pages
 command -v rsyslogd >/dev/null || need+=(rsyslog)
+command -v newuidmap >/dev/null || need+=(uidmap) # for daemons of ordinary users
+command -v slirp4netns >/dev/null || need+=(slirp4netns)
 # What test/compose makes an application of.
 [ -x /usr/sbin/nginx ] || need+=(nginx-light)
 command -v redis-server >/dev/null || need+=(redis-server)

@@ -43,7 +43,7 @@ type program struct {
 
 	// What the flags say; "" where they say nothing.
 	config, root, state, address, level string
-	version                             bool
+	version, rootless                   bool
 }
 
 // newProgram chooses folders by the name the program was called by.
@@ -104,6 +104,7 @@ func (p *program) flagDocs() []flagDoc {
 		{[]string{"state"}, &p.state, nil, "DIR", "folder for what ends with a reboot (default " + p.settings.State + ")"},
 		{[]string{"a", "address"}, &p.address, nil, "SOCKET", "where to listen for gRPC (default " + p.socket + " in the state folder)"},
 		{[]string{"l", "log-level"}, &p.level, nil, "LEVEL", "trace, debug, info, warn or error (default info)"},
+		{[]string{"rootless"}, nil, &p.rootless, "", "run as an ordinary user, with files in $XDG_DATA_HOME/orlop and $XDG_RUNTIME_DIR/orlop"},
 		{[]string{"v", "version"}, nil, &p.version, "", "print the version"},
 	}
 }
@@ -135,6 +136,12 @@ func (p *program) run(args []string) error {
 	if p.version {
 		_, err := fmt.Fprintln(p.stdout, p.name, "github.com/orlop/orlop", version.Release, version.Revision())
 		return err
+	}
+	if p.rootless {
+		if f.NArg() > 0 {
+			return errors.New("--rootless goes with no command")
+		}
+		return p.rootlessDaemon()
 	}
 	if f.NArg() == 0 {
 		return p.serve()

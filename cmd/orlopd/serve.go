@@ -26,7 +26,7 @@ const stopWait = 20 * time.Second
 
 func (p *program) serve() error {
 	if os.Geteuid() != 0 {
-		return errors.New("the daemon mounts file systems and starts containers: run it as root")
+		return errors.New("the daemon mounts file systems and starts containers: run it as root, or with --rootless")
 	}
 	reg, daemon := p.assemble()
 	plan, err := daemon.Plan(reg)
@@ -34,6 +34,9 @@ func (p *program) serve() error {
 		return err
 	}
 	if err := prepare(plan.Settings); err != nil {
+		return err
+	}
+	if daemon.Ports, err = nested(plan.Settings.State); err != nil {
 		return err
 	}
 	for _, w := range plan.Warnings {

@@ -35,6 +35,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/orlop/orlop/internal/hostport"
 	"github.com/orlop/orlop/network"
 	"github.com/orlop/orlop/network/firewall"
 	"github.com/orlop/orlop/network/namespace"
@@ -52,6 +53,9 @@ type Config struct {
 	// AcceptMark is put into the mark of packets that are let through, for
 	// firewalls that refuse by default; 0 is none.
 	AcceptMark uint32
+	// Ports opens the sockets of published ports where this process can't, as it is in a
+	// network namespace that is not the host's; nil opens them here.
+	Ports *hostport.Client
 	// Report hears of what went wrong in the background; nil drops it.
 	Report func(error)
 }

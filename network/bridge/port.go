@@ -112,7 +112,7 @@ func (d *Driver) bindAll(b *bridged, e *network.Endpoint, p network.Port, number
 			taken uint16
 		)
 		err := d.ns.Do(func() (err error) {
-			c, taken, err = bind(p.Protocol, netip.AddrPortFrom(a, number))
+			c, taken, err = d.bind(p.Protocol, netip.AddrPortFrom(a, number))
 			return err
 		})
 		if len(out) > 0 && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)) {
@@ -129,26 +129,40 @@ func (d *Driver) bindAll(b *bridged, e *network.Endpoint, p network.Port, number
 }
 
 // bind takes one port. It runs in the host's namespace.
-func bind(p network.Protocol, a netip.AddrPort) (io.Closer, uint16, error) {
+func (d *Driver) bind(p network.Protocol, a netip.AddrPort) (io.Closer, uint16, error) {
 	suffix := "4"
 	if a.Addr().Is6() {
 		suffix = "6" // Go sets IPV6_V6ONLY for it
 	}
 	switch p {
 	case network.TCP:
-		l, err := net.ListenTCP("tcp"+suffix, net.TCPAddrFromAddrPort(a))
+		l, err := d.listenTCP("tcp"+suffix, a)
 		if err != nil {
 			return nil, 0, err
 		}
 		return l, uint16(l.Addr().(*net.TCPAddr).Port), nil
 	case network.UDP:
-		c, err := net.ListenUDP("udp"+suffix, net.UDPAddrFromAddrPort(a))
+		c, err := d.listenUDP("udp"+suffix, a)
 		if err != nil {
 			return nil, 0, err
 		}
 		return c, uint16(c.LocalAddr().(*net.UDPAddr).Port), nil
 	}
 	return bindSCTP(a)
+}
+
+func (d *Driver) listenTCP(kind string, a netip.AddrPort) (*net.TCPListener, error) {
+	if d.config.Ports != nil {
+		return d.config.Ports.ListenTCP(kind, a)
+	}
+	return net.ListenTCP(kind, net.TCPAddrFromAddrPort(a))
+}
+
+func (d *Driver) listenUDP(kind string, a netip.AddrPort) (*net.UDPConn, error) {
+	if d.config.Ports != nil {
+		return d.config.Ports.ListenUDP(kind, a)
+	}
+	return net.ListenUDP(kind, net.UDPAddrFromAddrPort(a))
 }
 
 // socket is a descriptor that is only held.

@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 
+	"github.com/orlop/orlop/internal/hostport"
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/plugins/config"
 	"github.com/orlop/orlop/plugins/graph"
@@ -25,6 +26,9 @@ type Daemon struct {
 	Load func() (*config.Document, error)
 	// Defaults are the settings of an empty config.
 	Defaults config.Settings
+	// Ports opens sockets of the host for a daemon of an ordinary user, which is in a
+	// network namespace of its own; nil for others. It is set before the start.
+	Ports *hostport.Client
 	// System is set, by Started, once it has started.
 	System atomic.Pointer[plugins.System]
 	// up is closed then.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/orlop/orlop/internal/version"
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/plugins/kinds"
@@ -15,7 +17,7 @@ import (
 )
 
 // containerEngine adds the use-cases behind the Docker API.
-func containerEngine(r *plugins.Registry) {
+func containerEngine(r *plugins.Registry, d *Daemon) {
 	plugins.Provide(r, kinds.Engine, "local", func(s *plugins.Scope) plugins.Build[*engine.Engine] {
 		cfg := plugins.Config(s, engine.DefaultConfig())
 		db, bus, runtime := plugins.One(s, kinds.Metadata), plugins.One(s, kinds.Events), plugins.One(s, kinds.Runtime)
@@ -31,10 +33,21 @@ func containerEngine(r *plugins.Registry) {
 				Containers: db().Containers(), Images: db().Images(), Content: db().Content(), Leases: db().Leases(),
 				Bus: bus(), Tasks: runtime(), Unpack: unpacker(), Transfer: transfers(), Archive: archiver(), Volumes: kept(),
 				Snapshots: db().Snapshotter, Snapshotter: clientsDefault(db(), chosen, drivers()), Config: *cfg,
-				Networks: connect,
+				Networks: connect, Rootless: d.Ports != nil, Unlimited: d.Ports != nil && unlimited(),
 			})
 		}
 	})
+}
+
+// unlimited tells that this process may make no control groups: it is no root, or in a
+// user namespace.
+func unlimited() bool {
+	for _, dir := range []string{"/sys/fs/cgroup/memory", "/sys/fs/cgroup"} {
+		if unix.Access(dir, unix.W_OK) == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // dockerConfig is where the Docker Engine API is served.

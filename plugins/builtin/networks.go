@@ -26,7 +26,7 @@ type bridgeConfig struct {
 }
 
 // networks adds the drivers.
-func networks(r *plugins.Registry) {
+func networks(r *plugins.Registry, d *Daemon) {
 	plugins.Provide(r, kinds.Network, "bridge", func(s *plugins.Scope) plugins.Build[network.Driver] {
 		cfg := plugins.Config(s, bridgeConfig{})
 		if cfg.Mark == "" {
@@ -34,7 +34,7 @@ func networks(r *plugins.Registry) {
 		}
 		return func(ctx context.Context) (network.Driver, error) {
 			report := func(err error) { log.G(ctx).WithError(err).Warn("bridged networks") }
-			return bridge.Open(bridge.Config{Mark: cfg.Mark, AcceptMark: cfg.AcceptMark, Report: report})
+			return bridge.Open(bridge.Config{Mark: cfg.Mark, AcceptMark: cfg.AcceptMark, Ports: d.Ports, Report: report})
 		}
 	})
 	for _, kind := range []macvlan.Kind{macvlan.Macvlan, macvlan.Ipvlan} {

@@ -89,7 +89,11 @@ func (e *Engine) draft(ctx context.Context, o Creation, d *Details) (*Container,
 			return nil, nil, invalid("config of image %s: %v", d.ID, err)
 		}
 	}
-	warn := networkWarnings(o.Host)
+	warn, err := e.discardLimits(&o.Host.Resources)
+	if err != nil {
+		return nil, nil, err
+	}
+	warn = append(networkWarnings(o.Host), warn...)
 	c := &Container{ID: newID(), waiters: map[*Waiter]struct{}{}}
 	merged := merge(*o.Config, &fromImage)
 	if merged.Hostname == "" && !o.Host.UTSMode.IsHost() && !o.Host.NetworkMode.IsHost() {

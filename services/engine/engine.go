@@ -71,6 +71,9 @@ type Parts struct {
 	// Networks is nil where there is none.
 	Networks Networks
 	Config   Config
+	// Rootless tells that the daemon is an ordinary user's, Unlimited that there are no
+	// control groups for it.
+	Rootless, Unlimited bool
 }
 
 // Where says where the engine keeps files.

@@ -14,8 +14,10 @@ import (
 type Host struct {
 	Name, OS, Machine string
 	CgroupVersion     string
+	Cgroups           string // who makes control groups: cgroupfs, or none
 	Memory            uint64 // bytes
 	SwapLimit         bool
+	Limits            bool // containers can be limited
 	Forwarding        bool
 	Snapshotter       string
 	// Security are the ways by which containers are kept apart, in Docker's words.
@@ -50,5 +52,12 @@ func (e *Engine) Host(ctx context.Context) Host {
 			}
 		}
 	}
+	if e.Rootless {
+		h.Security = append(h.Security, "name=rootless")
+	}
+	if h.Cgroups = "cgroupfs"; e.Unlimited {
+		h.Cgroups = "none"
+	}
+	h.Limits, h.SwapLimit = !e.Unlimited, h.SwapLimit && !e.Unlimited
 	return h
 }
