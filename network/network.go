@@ -146,6 +146,9 @@ type Options struct {
 	AllowSpoofing bool
 	// NoMasquerade leaves sandboxes' addresses as they are in NAT modes.
 	NoMasquerade bool
+	// InhibitIPv4 leaves the host's bridge without the network's IPv4 gateway, which
+	// another machine or a sandbox is.
+	InhibitIPv4 bool
 	// HostAddress is where ports without a host address are published; the zero
 	// value is every address.
 	HostAddress netip.Addr
@@ -167,6 +170,9 @@ type Endpoint struct {
 	Interface string
 	// Addresses are the sandbox's, with the length of the subnet.
 	Addresses []netip.Prefix
+	// LinkLocal are further addresses of the interface, of the link alone (RFC 3927,
+	// RFC 4291).
+	LinkLocal []netip.Prefix `json:",omitempty"`
 	// MAC is the interface's; nil derives it from the first address, so that an
 	// address that moves to another sandbox needs no new neighbour entry.
 	MAC net.HardwareAddr

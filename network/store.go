@@ -20,6 +20,10 @@ type Record struct {
 	// ChosenPools tells that the caller named a subnet, which lets sandboxes choose
 	// their addresses.
 	ChosenPools bool `json:",omitempty"`
+	// ConfigOnly networks are configurations of others; ConfigFrom is the name of the
+	// one that a network uses.
+	ConfigOnly bool   `json:",omitempty"`
+	ConfigFrom string `json:",omitempty"`
 	// Attachable is echoed: every network of one host is.
 	Attachable bool `json:",omitempty"`
 	// Predefined networks are always there.

@@ -262,7 +262,7 @@ func (d *Driver) make(ctx context.Context, b *bridged) error {
 	}
 	messages := []rtnl.Message{rtnl.SetLink(rtnl.Link{Index: b.index, Name: b.name, Up: true})}
 	for _, p := range b.Pools {
-		if p.Gateway.IsValid() && b.mode(p.Gateway) != network.Isolated {
+		if p.Gateway.IsValid() && b.mode(p.Gateway) != network.Isolated && !(b.Options.InhibitIPv4 && p.Gateway.Is4()) {
 			messages = append(messages, rtnl.NewAddress(b.index, netip.PrefixFrom(p.Gateway, p.Subnet.Bits())).Unless(errExists))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/containerd/errdefs"
 
@@ -127,7 +128,7 @@ func (b *bridged) inside(e *network.Endpoint, index int) []rtnl.Message {
 		// be said when it is made.
 		rtnl.SetLink(rtnl.Link{Index: index, Name: e.Interface, Up: true}),
 	}
-	for _, a := range e.Addresses {
+	for _, a := range slices.Concat(e.Addresses, e.LinkLocal) {
 		out = append(out, rtnl.NewAddress(index, a))
 	}
 	if b.Internal {
@@ -144,7 +145,7 @@ func (b *bridged) inside(e *network.Endpoint, index int) []rtnl.Message {
 // endpointRules are what the firewall is told of a completed endpoint.
 func (b *bridged) endpointRules(e *network.Endpoint) firewall.Endpoint {
 	out := firewall.Endpoint{Network: b.rules(), Port: portName(e.ID), MAC: e.MAC, Strict: !b.Options.AllowSpoofing && len(e.MAC) == 6}
-	for _, a := range e.Addresses {
+	for _, a := range slices.Concat(e.Addresses, e.LinkLocal) {
 		out.Addresses = append(out.Addresses, a.Addr())
 	}
 	for _, p := range e.Ports {

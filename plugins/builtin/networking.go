@@ -27,6 +27,26 @@ type networksConfig struct {
 	// 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 in 20; for IPv6 a /48 of
 	// fd00::/8 that is this daemon's own, in 64.
 	Pools []string `toml:"pools"`
+	// DefaultBridge is "none" to leave containers that name no network without one.
+	DefaultBridge string `toml:"default_bridge"`
+	// IPv6 gives the default network IPv6, too.
+	IPv6 bool `toml:"ipv6"`
+	// BIP and BIP6 are the host's addresses on the default network, with the length of
+	// its prefix, such as "10.9.0.1/16"; empty is the first of a pool's next subnet.
+	BIP  string `toml:"bip"`
+	BIP6 string `toml:"bip6"`
+	// FixedCIDR and FixedCIDRv6 are the parts of the default network's subnets that
+	// containers' addresses are chosen of; without bip they are the subnets.
+	FixedCIDR   string `toml:"fixed_cidr"`
+	FixedCIDRv6 string `toml:"fixed_cidr_v6"`
+	// ICC lets containers of the default network reach each other.
+	ICC bool `toml:"icc"`
+	// IPMasq hides addresses of the default network behind the host's.
+	IPMasq bool `toml:"ip_masq"`
+	// MTU is the default network's, in bytes; 0 is the kernel's.
+	MTU int `toml:"mtu"`
+	// IP is where the default network's ports are published that name no address.
+	IP string `toml:"ip"`
 	// Ready is how many network namespaces are kept ready for the next containers.
 	Ready int `toml:"ready"`
 }
@@ -45,8 +65,39 @@ func (c *networksConfig) Validate() error {
 			return err
 		}
 	}
+	if _, err := c.base(); err != nil {
+		return err
+	}
 	_, err := c.bases()
 	return err
+}
+
+// base is the default network.
+func (c *networksConfig) base() (connect.Default, error) {
+	d := connect.Default{IPv6: c.IPv6, None: c.DefaultBridge == "none"}
+	if c.DefaultBridge != "" && !d.None {
+		return d, fmt.Errorf("default_bridge is %q: it can be \"none\"", c.DefaultBridge)
+	}
+	for _, f := range []struct {
+		name, text string
+		to         *netip.Prefix
+	}{{"bip", c.BIP, &d.Address4}, {"bip6", c.BIP6, &d.Address6}, {"fixed_cidr", c.FixedCIDR, &d.Range4}, {"fixed_cidr_v6", c.FixedCIDRv6, &d.Range6}} {
+		if f.text == "" {
+			continue
+		}
+		var err error
+		if *f.to, err = netip.ParsePrefix(f.text); err != nil {
+			return d, fmt.Errorf("%s: %q is no address with the length of a prefix", f.name, f.text)
+		}
+	}
+	d.Options = network.Options{MTU: c.MTU, Separate: !c.ICC, NoMasquerade: !c.IPMasq}
+	if c.IP != "" && c.IP != "0.0.0.0" {
+		var err error
+		if d.Options.HostAddress, err = netip.ParseAddr(c.IP); err != nil {
+			return d, fmt.Errorf("ip: %q is no address", c.IP)
+		}
+	}
+	return d, d.Validate()
 }
 
 func (c *networksConfig) bases() ([]ipam.Base, error) {
@@ -70,7 +121,7 @@ func (c *networksConfig) bases() ([]ipam.Base, error) {
 // networking adds the use-cases of networks.
 func networking(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Networks, "local", func(s *plugins.Scope) plugins.Build[*connect.Service] {
-		cfg := plugins.Config(s, networksConfig{Pools: []string{}, Ready: 3})
+		cfg := plugins.Config(s, networksConfig{Pools: []string{}, Ready: 3, ICC: true, IPMasq: true})
 		db, drivers := plugins.One(s, kinds.Metadata), plugins.All(s, kinds.Network)
 		if cfg.Bridge == "" {
 			cfg.Bridge = ours(s.Settings().State, "0")
@@ -80,8 +131,12 @@ func networking(r *plugins.Registry) {
 			if err != nil {
 				return nil, err
 			}
+			base, err := cfg.base()
+			if err != nil {
+				return nil, err
+			}
 			return connect.Open(ctx, connect.Config{
-				State: s.State(), Bridge: cfg.Bridge, Pools: bases, Local: localOf(db().UUID()), Drivers: drivers(), Store: db().Networks(),
+				Default: base, State: s.State(), Bridge: cfg.Bridge, Pools: bases, Local: localOf(db().UUID()), Drivers: drivers(), Store: db().Networks(),
 				Ready: cfg.Ready, Report: func(err error) { log.G(ctx).WithError(err).Warn("networks") },
 			})
 		}

@@ -67,8 +67,6 @@ func createNetwork(s *Server, c *call) error {
 	switch {
 	case req.Driver == "overlay" || req.Ingress || req.Scope == "swarm":
 		return noSwarm(s, c)
-	case req.ConfigOnly || req.ConfigFrom != nil && req.ConfigFrom.Network != "":
-		return notThere("networks that are configurations of others: not available yet")
 	case req.Scope != "" && req.Scope != "local":
 		return badRequest("invalid scope %q", req.Scope)
 	}
@@ -88,7 +86,10 @@ func createNetwork(s *Server, c *call) error {
 
 func decodeNetwork(req *api.CreateRequest) (networks.Creation, error) {
 	o := networks.Creation{Name: req.Name, Driver: req.Driver, IPv4: req.EnableIPv4, IPv6: req.EnableIPv6, Internal: req.Internal,
-		Attachable: req.Attachable, Options: req.Options, Labels: req.Labels}
+		Attachable: req.Attachable, Options: req.Options, Labels: req.Labels, ConfigOnly: req.ConfigOnly}
+	if req.ConfigFrom != nil {
+		o.ConfigFrom = req.ConfigFrom.Network
+	}
 	if req.IPAM == nil {
 		return o, nil
 	}
@@ -154,6 +155,7 @@ func encodeNetwork(r networks.Record) api.Network {
 	if r.Driver == networks.None {
 		out.Driver = "null"
 	}
+	out.ConfigOnly, out.ConfigFrom.Network = r.ConfigOnly, r.ConfigFrom
 	if out.Options == nil {
 		out.Options = map[string]string{}
 	}

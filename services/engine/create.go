@@ -130,6 +130,10 @@ func (e *Engine) complete(ctx context.Context, o *Creation) error {
 	if o.Config.NetworkDisabled && h.NetworkMode.IsDefault() || h.NetworkMode == "" && o.Config.NetworkDisabled {
 		h.NetworkMode = "none"
 	}
+	if e.Networks != nil && e.Networks.NoDefault() && (h.NetworkMode == "" || h.NetworkMode.IsDefault()) {
+		h.NetworkMode = "none"
+		delete(o.Networks, "default") // which clients name, too
+	}
 	if h.NetworkMode == "" {
 		h.NetworkMode = "default"
 	}

@@ -124,8 +124,10 @@ func checkEndpoint(name string, s *apinet.EndpointSettings) error {
 		if c.IPv4Address.IsValid() && !c.IPv4Address.Is4() || c.IPv6Address.IsValid() && !c.IPv6Address.Is6() {
 			return invalid("invalid config for network %s: invalid endpoint settings:\ninvalid address", name)
 		}
-		if len(c.LinkLocalIPs) > 0 {
-			return missing("IPAMConfig.LinkLocalIPs is not available yet")
+		for _, a := range c.LinkLocalIPs {
+			if !a.IsLinkLocalUnicast() {
+				return invalid("invalid config for network %s: invalid endpoint settings:\ninvalid link-local IP address: %s", name, a)
+			}
 		}
 	}
 	if len(s.Aliases) > 0 && !own {
@@ -168,6 +170,7 @@ func (e *Engine) wish(id, network string, s *apinet.EndpointSettings) (networks.
 		w.MAC = nil
 	}
 	if s.IPAMConfig != nil {
+		w.LinkLocal = s.IPAMConfig.LinkLocalIPs
 		w.IPv4, w.IPv6 = s.IPAMConfig.IPv4Address, s.IPAMConfig.IPv6Address
 	}
 	for _, text := range s.Links {

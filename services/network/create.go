@@ -37,6 +37,9 @@ type Creation struct {
 	Attachable        bool
 	Options           map[string]string
 	Labels            map[string]string
+	// ConfigOnly makes a configuration for others; ConfigFrom names the one to use.
+	ConfigOnly bool
+	ConfigFrom string
 }
 
 // validName is Docker's rule for names of networks.
@@ -44,6 +47,11 @@ var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 
 // Create makes a network.
 func (s *Service) Create(ctx context.Context, c Creation) (port.Record, error) {
+	if c.ConfigFrom != "" && !c.ConfigOnly {
+		if err := s.applyConfiguration(&c); err != nil {
+			return port.Record{}, err
+		}
+	}
 	r, err := s.draft(&c)
 	if err != nil {
 		return r, err
@@ -52,22 +60,35 @@ func (s *Service) Create(ctx context.Context, c Creation) (port.Record, error) {
 		return r, err
 	}
 	defer s.free(r.Name)
-	if err := s.takePools(&r, c.Pools); err != nil {
+	if !r.ConfigOnly {
+		if err := s.takePools(&r, c.Pools); err != nil {
+			return r, err
+		}
+	}
+	if err := s.build(ctx, r); err != nil {
 		return r, err
-	}
-	driver := s.config.Drivers[r.Driver] // draft has seen it
-	if err := driver.Create(ctx, r.Network); err != nil {
-		return r, errors.Join(driverError(err), s.releasePools(r))
-	}
-	// The record comes last: what a crash leaves before it, the next start removes.
-	if err := s.config.Store.CreateNetwork(ctx, r); err != nil {
-		return r, errors.Join(err, driver.Remove(context.WithoutCancel(ctx), r.ID), s.releasePools(r))
 	}
 	s.mu.Lock()
 	s.networks[r.ID] = r
 	s.mu.Unlock()
 	s.tell("create", r, "")
 	return r, nil
+}
+
+// build makes a network real and records it.
+func (s *Service) build(ctx context.Context, r port.Record) error {
+	if r.ConfigOnly {
+		return s.config.Store.CreateNetwork(ctx, r)
+	}
+	driver := s.config.Drivers[r.Driver] // draft has seen it
+	if err := driver.Create(ctx, r.Network); err != nil {
+		return errors.Join(driverError(err), s.releasePools(r))
+	}
+	// The record comes last: what a crash leaves before it, the next start removes.
+	if err := s.config.Store.CreateNetwork(ctx, r); err != nil {
+		return errors.Join(err, driver.Remove(context.WithoutCancel(ctx), r.ID), s.releasePools(r))
+	}
+	return nil
 }
 
 // driverError gives a driver's error the class that clients know it by.
@@ -87,12 +108,18 @@ func (s *Service) draft(c *Creation) (port.Record, error) {
 		r.Driver = "bridge"
 	}
 	r.IPv4, r.IPv6 = c.IPv4 == nil || *c.IPv4, c.IPv6 != nil && *c.IPv6
+	r.ConfigFrom = c.ConfigFrom
+	if c.ConfigOnly {
+		if err := draftConfiguration(&r, c); err != nil {
+			return r, err
+		}
+	}
 	switch {
 	case r.Name == "" || !validName.MatchString(r.Name):
 		return r, refuse(errdefs.ErrInvalidArgument, "invalid network name %q: only %s are allowed", r.Name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
 	case predefined(r.Name):
 		return r, refuse(errdefs.ErrPermissionDenied, "operation is not permitted on predefined %s network ", r.Name)
-	case r.Driver == "host" || r.Driver == "null" || r.Driver == "none":
+	case !r.ConfigOnly && (r.Driver == "host" || r.Driver == "null" || r.Driver == "none"):
 		return r, refuse(errdefs.ErrPermissionDenied, "only one instance of %q network is allowed", r.Driver)
 	case s.config.Drivers[r.Driver] == nil:
 		return r, refuse(errdefs.ErrNotFound, "could not find plugin %s in v1 plugin registry: plugin not found", r.Driver)
@@ -102,7 +129,9 @@ func (s *Service) draft(c *Creation) (port.Record, error) {
 		return r, refuse(errdefs.ErrInvalidArgument, "IPv4 or IPv6 must be enabled")
 	}
 	var err error
-	r.Options, err = readOptions(r.Driver, c.Options)
+	if !r.ConfigOnly { // whose options are for a driver that isn't known yet
+		r.Options, err = readOptions(r.Driver, c.Options)
+	}
 	return r, err
 }
 
@@ -199,6 +228,9 @@ func poolError(err error) error {
 
 func (s *Service) releasePools(r port.Record) error {
 	var errs []error
+	if r.ConfigOnly {
+		return nil
+	}
 	for _, p := range r.Pools {
 		errs = append(errs, s.pools.ReleasePool(p.Subnet))
 	}

@@ -103,6 +103,9 @@ func (s *Service) choose(ctx context.Context, b *sandbox, w Wish) (Endpoint, err
 	if r.Name == Bridge {
 		e.Names, e.Links = nil, nil
 	}
+	for _, a := range w.LinkLocal {
+		e.LinkLocal = append(e.LinkLocal, netip.PrefixFrom(a, linkBits(a)))
+	}
 	if err := s.takeAddresses(&r, &e, w); err != nil {
 		return e, err
 	}
@@ -125,9 +128,23 @@ func (s *Service) choose(ctx context.Context, b *sandbox, w Wish) (Endpoint, err
 	return e, nil
 }
 
+// linkBits is the length of the prefix of addresses of the link alone.
+func linkBits(a netip.Addr) int {
+	if a.Is4() {
+		return 16
+	}
+	return 64
+}
+
 // check refuses what a network can't give.
 func (w *Wish) check(r *port.Record) error {
 	switch {
+	case len(w.LinkLocal) > 0 && r.Driver != "bridge":
+		return refuse(errdefs.ErrNotImplemented, "link-local addresses on networks of the driver %s are not available yet", r.Driver)
+	case slices.ContainsFunc(w.LinkLocal, func(a netip.Addr) bool { return a.Is6() && !r.IPv6 }):
+		return refuse(errdefs.ErrInvalidArgument, "network %s has no IPv6, which a link-local address wants", r.Name)
+	case r.ConfigOnly:
+		return refuse(errdefs.ErrPermissionDenied, "network %s is a configuration network: containers can't be connected to it", r.Name)
 	case r.Name == Host || r.Name == None:
 		return refuse(errdefs.ErrPermissionDenied, "container cannot be connected to network %s beside others", r.Name)
 	case (w.IPv4.IsValid() || w.IPv6.IsValid()) && r.Predefined:

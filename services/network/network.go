@@ -52,6 +52,8 @@ type Config struct {
 	State string
 	// Bridge is the name of the default network's device; "" is orlop0.
 	Bridge string
+	// Default is how the default network is set up.
+	Default Default
 	// Pools are the address spaces of networks that name no subnet; none is the
 	// usual ones.
 	Pools []ipam.Base

@@ -24,6 +24,7 @@ const (
 	optParent      = "parent"
 	optMacvlanMode = "macvlan_mode"
 	optIpvlanMode  = "ipvlan_mode"
+	optInhibit4    = "com.docker.network.bridge.inhibit_ipv4"
 	optSpoofing    = "dev.orlop.network.bridge.allow_spoofing"
 )
 
@@ -50,6 +51,10 @@ var readers = map[string]func(o *port.Options, value string) error{
 	optMasquerade: func(o *port.Options, v string) error {
 		on, err := strconv.ParseBool(v)
 		o.NoMasquerade = !on
+		return err
+	},
+	optInhibit4: func(o *port.Options, v string) (err error) {
+		o.InhibitIPv4, err = strconv.ParseBool(v)
 		return err
 	},
 	optSpoofing: func(o *port.Options, v string) (err error) {
@@ -85,7 +90,7 @@ func readMode(o *port.Options, v string) error {
 
 // takes are which options a driver takes.
 var takes = map[string][]string{
-	"bridge":  {optMTU, optName, optICC, optMasquerade, optBinding, optMode4, optMode6, optSpoofing},
+	"bridge":  {optMTU, optName, optICC, optMasquerade, optBinding, optMode4, optMode6, optInhibit4, optSpoofing},
 	"macvlan": {optMTU, optParent, optMacvlanMode},
 	"ipvlan":  {optMTU, optParent, optIpvlanMode},
 }

@@ -31,7 +31,10 @@ func TestOptions(t *testing.T) {
 		{"macvlan", optParent, "eth0.7", port.Options{Parent: "eth0.7"}, nil},
 		{"macvlan", optMacvlanMode, "private", port.Options{Mode: "private"}, nil},
 		{"macvlan", optICC, "false", port.Options{}, errdefs.IsInvalidArgument},
-		{"bridge", "com.docker.network.bridge.inhibit_ipv4", "true", port.Options{}, errdefs.IsNotImplemented},
+		{"bridge", optInhibit4, "true", port.Options{InhibitIPv4: true}, nil},
+		{"bridge", optInhibit4, "perhaps", port.Options{}, errdefs.IsInvalidArgument},
+		{"macvlan", optInhibit4, "true", port.Options{}, errdefs.IsInvalidArgument},
+		{"bridge", "com.docker.network.host_ipv4", "10.0.0.1", port.Options{}, errdefs.IsNotImplemented},
 		{"bridge", "com.example.words", "of others", port.Options{}, nil},
 	} {
 		have, err := readOptions(c.driver, map[string]string{c.key: c.value})

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -36,18 +35,22 @@ func (s *Service) load(ctx context.Context) error {
 	}
 	have := map[string]bool{}
 	for _, r := range all {
-		if r.Name == Bridge {
-			r.Options.Bridge = s.config.Bridge
-			r.Given[optName] = s.config.Bridge
+		if r.Name == Bridge && s.config.Default.None {
+			continue
 		}
-		if err := s.takeRecorded(r); err != nil {
+		if r.Name == Bridge {
+			r, err = s.adjust(ctx, r)
+		} else {
+			err = s.takeRecorded(r)
+		}
+		if err != nil {
 			s.config.Report(err)
 		}
 		s.networks[r.ID] = r
 		have[r.Name] = true
 	}
 	for _, name := range []string{Bridge, Host, None} {
-		if have[name] {
+		if have[name] || name == Bridge && s.config.Default.None {
 			continue
 		}
 		if err := s.predefine(ctx, name); err != nil {
@@ -60,6 +63,9 @@ func (s *Service) load(ctx context.Context) error {
 // takeRecorded takes a recorded network's subnets.
 func (s *Service) takeRecorded(r port.Record) error {
 	var errs []error
+	if r.ConfigOnly {
+		return nil
+	}
 	for _, p := range r.Pools {
 		if _, err := s.pools.TakePool(ipam.Request{Pool: p, NoGateway: !p.Gateway.IsValid()}); err != nil {
 			errs = append(errs, err)
@@ -74,10 +80,8 @@ func (s *Service) predefine(ctx context.Context, name string) error {
 	r := port.Record{Created: time.Now().UTC().Round(0), Predefined: true, Given: map[string]string{}}
 	r.ID, r.Name, r.Driver, r.IPv4 = newID(), name, name, true
 	if name == Bridge {
-		r.Options.Bridge = s.config.Bridge
-		r.Given = map[string]string{optDefault: "true", optICC: "true", optMasquerade: "true", optBinding: "0.0.0.0",
-			optName: s.config.Bridge, optMTU: strconv.Itoa(defaultMTU)}
-		if err := s.takePools(&r, nil); err != nil {
+		r = s.defaultRecord(r)
+		if err := s.takePools(&r, s.config.Default.pools()); err != nil {
 			return err
 		}
 	}
@@ -113,7 +117,7 @@ func (s *Service) ensure(ctx context.Context, r port.Record) (port.Record, error
 	if err != nil {
 		return r, err
 	}
-	if overlaps(r, avoid) {
+	if len(s.config.Default.pools()) == 0 && overlaps(r, avoid) {
 		if r, err = s.move(ctx, r); err != nil {
 			return r, err
 		}
@@ -129,6 +133,9 @@ func (s *Service) ensure(ctx context.Context, r port.Record) (port.Record, error
 func (s *Service) unmake() error {
 	s.first.mu.Lock()
 	defer s.first.mu.Unlock()
+	if s.config.Default.None {
+		return nil
+	}
 	r, err := s.Find(Bridge)
 	if err != nil || !s.first.made || len(s.Connected(r.ID)) > 0 {
 		return err

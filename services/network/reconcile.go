@@ -64,7 +64,7 @@ func (s *Service) stateOf(driver string) port.State {
 		}
 	}
 	for _, r := range s.networks {
-		if r.Driver == driver && (r.Name != Bridge || s.first.made) {
+		if r.Driver == driver && !r.ConfigOnly && (r.Name != Bridge || s.first.made) {
 			out.Networks = append(out.Networks, r.Network)
 		}
 	}

@@ -28,7 +28,7 @@ func (s *Service) Remove(ctx context.Context, ref string) error {
 	if err := s.config.Store.DeleteNetwork(context.WithoutCancel(ctx), r.ID); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
-	if driver := s.config.Drivers[r.Driver]; driver != nil { // with one that is off, nothing is there
+	if driver := s.config.Drivers[r.Driver]; driver != nil && !r.ConfigOnly { // with one that is off, nothing is there
 		err = driver.Remove(context.WithoutCancel(ctx), r.ID)
 	}
 	s.mu.Lock()
@@ -51,6 +51,9 @@ func (s *Service) beginRemove(ref string) (port.Record, error) {
 	}
 	if r.Predefined {
 		return r, refuse(errdefs.ErrPermissionDenied, "%s is a pre-defined network and cannot be removed", r.Name)
+	}
+	if names := s.dependents(r); names != "" {
+		return r, refuse(errdefs.ErrPermissionDenied, "configuration network %q is in use by %s", r.Name, names)
 	}
 	if s.leaving[r.ID] {
 		return r, refuse(errdefs.ErrNotFound, "network %s not found", ref)
@@ -76,6 +79,11 @@ func (s *Service) Unused() []port.Record {
 	for _, b := range s.sandboxes {
 		for _, e := range b.Endpoints {
 			used[e.Network] = true
+		}
+	}
+	for _, r := range s.networks {
+		if s.dependents(r) != "" {
+			used[r.ID] = true
 		}
 	}
 	out := slices.Collect(maps.Values(s.networks))

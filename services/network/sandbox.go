@@ -26,6 +26,8 @@ type Wish struct {
 	Network string
 	// IPv4 and IPv6 are the addresses it would like; the zero value is any.
 	IPv4, IPv6 netip.Addr
+	// LinkLocal are further addresses of the link alone.
+	LinkLocal []netip.Addr
 	// MAC is its hardware address, 6 bytes; nil derives it from the first address.
 	MAC []byte
 	// Names are what others on the network call it by, the first is what its address
