@@ -108,8 +108,14 @@ func (s *Store) openIngest(opts content.WriterOptions) (*writer, error) {
 	if fi, err := f.Stat(); err == nil {
 		w.updated.Store(max(fi.ModTime().UnixNano(), n.Started.UnixNano()))
 	}
-	// A resumed ingest is hashed again: what is on the disk counts, not what was meant.
-	if w.offset, err = io.Copy(w.hash.Hash(), f); err != nil {
+	// A resumed ingest is hashed again, but for what this process has written and left as
+	// it is: what is on the disk counts, not what was meant.
+	known, err := f.Seek(s.unpark(opts.Ref, w), io.SeekStart)
+	if err == nil {
+		w.offset, err = io.Copy(w.hash.Hash(), f)
+		w.offset += known
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}

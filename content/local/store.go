@@ -36,6 +36,8 @@ type Store struct {
 
 	mu   sync.Mutex
 	open map[string]*writer // refs with a writer; nil while it is opened or aborted
+	// parked are hashes of ingests that have no writer, by ref.
+	parked map[string]parked
 }
 
 var _ content.Store = (*Store)(nil)

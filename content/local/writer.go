@@ -57,7 +57,11 @@ func (w *writer) Close() error {
 	}
 	// The file's time is made exact, for whoever asks later.
 	at := w.lastWrite()
-	err := errors.Join(os.Chtimes(w.f.Name(), time.Time{}, at), w.f.Close())
+	err := os.Chtimes(w.f.Name(), time.Time{}, at)
+	if err == nil {
+		w.s.park(w.note.Ref, w)
+	}
+	err = errors.Join(err, w.f.Close())
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil // committed
 	}

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/orlop/orlop/test/e2e"
 )
 
 // registryServer is a registry's program under test.
@@ -27,7 +29,7 @@ type registryServer struct {
 	cmd     *exec.Cmd
 }
 
-// openRegistry starts Orlop's registry, or Debian's docker-registry.
+// openRegistry starts Orlop's registry, Debian's docker-registry, or distribution 3.
 func openRegistry(b *testing.B, name string) *registryServer {
 	b.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -38,8 +40,13 @@ func openRegistry(b *testing.B, name string) *registryServer {
 	l.Close()
 	dir := b.TempDir()
 	file, text := filepath.Join(dir, "config"), fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir, s.address)
-	s.cmd = exec.Command("docker-registry", "serve", file)
-	if name == "orlop" {
+	switch name {
+	case "docker-registry":
+		s.cmd = exec.Command("docker-registry", "serve", file)
+	case "distribution-3":
+		s.cmd = exec.Command(e2e.Tool(b, "registry"), "serve", file)
+		s.cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	default:
 		text = fmt.Sprintf("version = 4\nonly_plugins = [\"io.containerd.server.v1.registry\"]\n[plugins.\"io.containerd.server.v1.registry\"]\nlisten = %q\n", s.address)
 		s.cmd = exec.Command("../../bin/orlopd", "--config", file, "--root", filepath.Join(dir, "root"), "--state", filepath.Join(dir, "state"))
 	}
@@ -73,6 +80,46 @@ func (s *registryServer) peak() float64 {
 		s.b.Fatal(err)
 	}
 	return n / 1024
+}
+
+// cpu is what the program has used of the processors, in seconds; a tick is 10 ms.
+func (s *registryServer) cpu() float64 {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), ") ")
+	sum := 0.0
+	for _, field := range strings.Fields(rest)[11:13] { // utime and stime: proc(5)
+		n, err := strconv.ParseFloat(field, 64)
+		if err != nil {
+			s.b.Fatal(err)
+		}
+		sum += n / 100
+	}
+	return sum
+}
+
+// anonymous is the memory that the program has for itself now, in MiB.
+func (s *registryServer) anonymous() float64 {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "Pss_Anon:")
+	n, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	return n / 1024
+}
+
+// report tells what the program took for so many bytes since it had used so much of the
+// processors.
+func (s *registryServer) report(before float64, bytes int) {
+	s.b.ReportMetric((s.cpu()-before)/(float64(bytes)/1e9), "cpu-s/GB")
+	s.b.ReportMetric(s.peak(), "MiB-peak")
+	s.b.ReportMetric(s.anonymous(), "MiB-own")
 }
 
 // push sends a blob as docker does: POST, PATCH, PUT.
@@ -135,11 +182,13 @@ func noise(n int, seed byte) ([]byte, digest.Digest) {
 }
 
 // BenchmarkRegistry compares pushes and pulls of 256 MiB, and 200 clients that pull a
-// new blob of 8 MiB at once, with the peak of memory.
+// new blob of 8 MiB at once, with the server's share of the processors, and its memory:
+// the peak, and what is its own at the end. Wall clock is mostly the client's.
 func BenchmarkRegistry(b *testing.B) {
-	for _, name := range []string{"orlop", "docker-registry"} {
+	for _, name := range []string{"orlop", "docker-registry", "distribution-3"} {
 		b.Run(name+"/push", func(b *testing.B) {
 			s := openRegistry(b, name)
+			used := s.cpu()
 			b.SetBytes(256 << 20)
 			for i := range b.N {
 				b.StopTimer()
@@ -147,22 +196,24 @@ func BenchmarkRegistry(b *testing.B) {
 				b.StartTimer()
 				s.push(blob, d)
 			}
-			b.ReportMetric(s.peak(), "MiB-peak")
+			s.report(used, b.N*256<<20)
 		})
 		b.Run(name+"/pull", func(b *testing.B) {
 			s := openRegistry(b, name)
 			blob, d := noise(256<<20, 1)
 			s.push(blob, d)
+			used := s.cpu()
 			b.SetBytes(256 << 20)
 			for b.Loop() {
 				if err := s.pull(d, false); err != nil {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric(s.peak(), "MiB-peak")
+			s.report(used, b.N*256<<20)
 		})
 		b.Run(name+"/clients", func(b *testing.B) {
 			s := openRegistry(b, name)
+			used := s.cpu()
 			b.SetBytes(200 * 8 << 20)
 			for i := range b.N {
 				blob, d := noise(8<<20, byte(i))
@@ -177,7 +228,7 @@ func BenchmarkRegistry(b *testing.B) {
 				}
 				work.Wait()
 			}
-			b.ReportMetric(s.peak(), "MiB-peak")
+			s.report(used, b.N*200*8<<20)
 		})
 	}
 }

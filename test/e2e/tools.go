@@ -14,6 +14,8 @@ var tools = map[string]struct{ pkg, version string }{
 	"ctr":   {"github.com/containerd/containerd/v2/cmd/ctr", "v2.4.2"},
 	"crane": {"github.com/google/go-containerregistry/cmd/crane", "v0.22.1"},
 	"oras":  {"oras.land/oras/cmd/oras", "v1.3.6"},
+	// The registry of the CNCF, version 3, for benchmarks; 130 seconds of CPU to build.
+	"registry": {"github.com/distribution/distribution/v3/cmd/registry", "v3.1.2"},
 	// A server of S3's API over a folder; 90 seconds of CPU to build.
 	"versitygw": {"github.com/versity/versitygw/cmd/versitygw", "v1.8.0"},
 }
