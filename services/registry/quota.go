@@ -30,8 +30,10 @@ type quota struct {
 	mu    sync.Mutex
 	used  int64
 	asked time.Time // when it was counted; zero is never
-	// pending is what was let in and may not be in the catalog yet.
+	// pending is what was let in and may not be in the catalog yet, in bytes; coming are
+	// how often each digest of it was let in, which counts once.
 	pending int64
+	coming  map[digest.Digest]int
 }
 
 func newQuotas(list []Quota) (out []*quota) {
@@ -46,6 +48,15 @@ func newQuotas(list []Quota) (out []*quota) {
 func (q *quota) take(ctx context.Context, c registry.Catalog, dgst digest.Digest, size int64) (done func(), err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.coming[dgst] > 0 {
+		q.coming[dgst]++
+		return q.arrival(dgst, size), nil
+	}
+	if q.used+q.pending+size > q.Bytes { // asked first, for counting anew takes longer
+		if there, err := q.has(ctx, c, dgst); err != nil || there {
+			return func() {}, err
+		}
+	}
 	if q.asked.IsZero() || q.used+q.pending+size > q.Bytes || time.Since(q.asked) > believeFor {
 		u, err := c.Usage(ctx, q.Repositories.Match)
 		if err != nil {
@@ -54,19 +65,30 @@ func (q *quota) take(ctx context.Context, c registry.Catalog, dgst digest.Digest
 		q.used, q.asked = u.Bytes, time.Now()
 	}
 	if q.used+q.pending+size > q.Bytes {
-		if there, err := q.has(ctx, c, dgst); err != nil || there {
-			return func() {}, err
-		}
 		return nil, fail(http.StatusForbidden, codeDenied, "the quota of %s is %d bytes, of which %d are in use: there is no room for %d more; delete something first",
 			q.names(), q.Bytes, q.used+q.pending, size)
 	}
 	q.pending += size
+	if q.coming == nil {
+		q.coming = map[digest.Digest]int{}
+	}
+	q.coming[dgst]++
+	return q.arrival(dgst, size), nil
+}
+
+// arrival is called when the catalog has what was let in, or won't; the last of those
+// that are about the same digest counts.
+func (q *quota) arrival(dgst digest.Digest, size int64) func() {
 	return func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()
+		if q.coming[dgst]--; q.coming[dgst] > 0 {
+			return
+		}
+		delete(q.coming, dgst)
 		q.pending -= size
 		q.used += size
-	}, nil
+	}
 }
 
 // has tells whether one of the quota's repositories has a blob, which then costs
