@@ -15,8 +15,10 @@ func (c *Client) Login(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
+	own := all[len(all)-1].base
 	for _, e := range all {
-		if e.mirror {
+		// A host of hosts.toml may be the registry itself, with its certificates.
+		if e.base.Scheme != own.Scheme || e.base.Host != own.Host {
 			continue
 		}
 		what := "login at " + e.base.Host

@@ -48,12 +48,15 @@ type daemon struct {
 	cmd     *exec.Cmd
 }
 
-// serve starts a registry with a config, in which @DIR@ is its own folder. It ends with
-// the test.
-func serve(t *testing.T, config string) *daemon {
+// serve starts a registry with a config, in which @DIR@ is its own folder, with files
+// (name, text, …) in it. It ends with the test.
+func serve(t *testing.T, config string, files ...string) *daemon {
 	t.Helper()
 	d := &daemon{t: t, dir: t.TempDir(), address: free(t)}
 	d.write("config.toml", "version = 4\n"+strings.NewReplacer("@DIR@", d.dir).Replace(config))
+	for i := 0; i < len(files); i += 2 {
+		d.write(files[i], files[i+1])
+	}
 	d.start()
 	t.Cleanup(d.kill)
 	t.Cleanup(func() {

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -58,7 +59,7 @@ func driveRegistry(t *testing.T, objects *s3rig.Server) {
 			Dir:   "registry",
 			Setup: r.setup,
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "eventually": eventually, "user": user,
-				"registry": r.registry},
+				"registry": r.registry, "certificate": r.certificate},
 			RequireExplicitExec: true,
 		})
 	})
@@ -128,6 +129,15 @@ func (r registryRig) registry(ts *testscript.TestScript, neg bool, args []string
 			ts.Setenv("DOCKER_HOST", "unix://"+filepath.Join(dir, "state", "docker.sock"))
 		}
 	}
+}
+
+// certificate is the command "certificate": it writes ca.pem, and server.pem with
+// server.key for 127.0.0.1.
+func (r registryRig) certificate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: certificate")
+	}
+	newAuthority(r.t, ts.Getenv("WORK"), "ca").issue("server", []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth})
 }
 
 // storage is the config of where a daemon keeps its blobs.
