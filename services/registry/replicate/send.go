@@ -60,7 +60,7 @@ func (w *worker) remove(ctx context.Context, to *remote.Pusher, reference string
 	if !w.rule.Deletes {
 		return nil
 	}
-	err := to.Delete(ctx, reference)
+	err := w.persist(ctx, func() error { return to.Delete(ctx, reference) })
 	if err == nil {
 		w.note(func(s *Status) { s.Deleted++ })
 	}
@@ -91,7 +91,7 @@ func (s *sending) manifest(ctx context.Context, dgst digest.Digest, tag string, 
 		return err
 	}
 	desc := ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size}
-	there, err := s.to.Has(ctx, desc, tag)
+	there, err := s.has(ctx, desc, tag)
 	if err == nil && there || err != nil && !refusal(err) {
 		return err
 	}
@@ -109,11 +109,20 @@ func (s *sending) manifest(ctx context.Context, dgst digest.Digest, tag string, 
 	if err != nil {
 		return err
 	}
-	if err := s.to.Manifest(ctx, desc, body, tag); err != nil {
+	if err := s.persist(ctx, func() error { return s.to.Manifest(ctx, desc, body, tag) }); err != nil {
 		return err
 	}
 	s.note(func(st *Status) { st.Bytes += desc.Size })
 	return nil
+}
+
+// has asks whether the target has something.
+func (s *sending) has(ctx context.Context, desc ocispec.Descriptor, tag string) (there bool, err error) {
+	err = s.persist(ctx, func() error {
+		there, err = s.to.Has(ctx, desc, tag)
+		return err
+	})
+	return there, err
 }
 
 // blob sends one, unless the target has it.
@@ -126,7 +135,7 @@ func (s *sending) blob(ctx context.Context, dgst digest.Digest) error {
 		return err
 	}
 	desc := ocispec.Descriptor{Digest: dgst, Size: b.Size}
-	if there, err := s.to.Has(ctx, desc, ""); err != nil || there {
+	if there, err := s.has(ctx, desc, ""); err != nil || there {
 		return err
 	}
 	ra, err := s.parts.Blobs.ReaderAt(ctx, desc)
@@ -134,7 +143,11 @@ func (s *sending) blob(ctx context.Context, dgst digest.Digest) error {
 		return err
 	}
 	defer ra.Close()
-	_, err = s.to.Blob(ctx, desc, "", func(offset, n int64) io.Reader { return io.NewSectionReader(ra, offset, n) })
+	open := func(offset, n int64) io.Reader { return io.NewSectionReader(ra, offset, n) }
+	err = s.persist(ctx, func() error {
+		_, err := s.to.Blob(ctx, desc, "", open)
+		return err
+	})
 	if err == nil {
 		s.note(func(st *Status) { st.Bytes += desc.Size })
 	}

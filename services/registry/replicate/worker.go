@@ -168,7 +168,7 @@ func (w *worker) all(ctx context.Context, due []registry.Errand) error {
 
 // one does an errand and settles it.
 func (w *worker) one(ctx context.Context, e registry.Errand) error {
-	err := w.persist(ctx, e)
+	err := w.tell(ctx, e)
 	switch {
 	case err == nil, errdefs.IsNotImplemented(err):
 		if err != nil {
@@ -190,14 +190,14 @@ func (w *worker) one(ctx context.Context, e registry.Errand) error {
 	return w.parts.Outbox.Failed(context.WithoutCancel(ctx), w.rule.Name, e)
 }
 
-// atOnce is how often an errand is tried before the target counts as out of reach: a
-// connection may break, and what was sent is not sent again.
+// atOnce is how often a step is tried before the target counts as out of reach: a
+// connection may break, and what many steps have come to isn't lost for one of them.
 const atOnce = 3
 
-// persist tries an errand a few times.
-func (w *worker) persist(ctx context.Context, e registry.Errand) error {
+// persist tries a step a few times.
+func (w *worker) persist(ctx context.Context, step func() error) error {
 	for try := 1; ; try++ {
-		err := w.tell(ctx, e)
+		err := step()
 		if err == nil || refusal(err) || errdefs.IsNotImplemented(err) || try == atOnce {
 			return err
 		}
