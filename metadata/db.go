@@ -84,6 +84,8 @@ type DB struct {
 	back  Backends
 	group group
 	ids   idBlock
+	// roomFor is the size for which room was made last; the writer's alone.
+	roomFor int64
 
 	// blobMu keeps a blob that is being deleted from being adopted: adopters hold
 	// it shared, the sweep exclusively, for a rename at the most.
@@ -127,7 +129,11 @@ func Open(path string, cfg Config, back Backends) (*DB, error) {
 		b.Close()
 		return nil, fmt.Errorf("metadata %s: %w", path, err)
 	}
-	return db, nil
+	err = b.View(func(t *bolt.Tx) error {
+		db.keepRoom(t.Size())
+		return nil
+	})
+	return db, err
 }
 
 // openBolt turns bbolt's panics on damaged pages into an error that says what to do.

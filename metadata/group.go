@@ -81,9 +81,10 @@ func (g *group) lead() {
 func (db *DB) runGroup(batch []*write) {
 	for len(batch) > 0 {
 		t := &tx{}
-		failed := -1
+		failed, used := -1, int64(0)
 		err := db.bolt.Update(func(b *bolt.Tx) error {
 			t.Tx = b
+			used = b.Size()
 			for i, w := range batch {
 				if err := w.fn(t); err != nil {
 					failed = i
@@ -98,6 +99,7 @@ func (db *DB) runGroup(batch []*write) {
 			continue
 		}
 		if err == nil {
+			db.keepRoom(used)
 			db.committed(t)
 		}
 		for _, w := range batch {

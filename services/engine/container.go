@@ -90,6 +90,7 @@ type Container struct {
 	keep    bool          // it is stopped to be started: it does not remove itself
 	owned   []string      // volumes that were made while it was
 	purge   bool          // its anonymous volumes go with it
+	unsaved bool          // the end of its run is still to be recorded
 }
 
 // raw is an extension as it is stored.

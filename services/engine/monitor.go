@@ -84,7 +84,8 @@ func (e *Engine) finish(ctx context.Context, c *Container, exit int, at time.Tim
 
 func (e *Engine) saveEnd(ctx context.Context, c *Container) {
 	if err := e.save(ctx, c); err != nil {
-		log.G(ctx).WithError(err).Error("the end of a container could not be recorded")
+		log.G(ctx).WithError(err).Error("the end of a container could not be recorded; it is tried again")
+		e.saveAgain(c)
 	}
 }
 

@@ -180,7 +180,8 @@ func (e *Engine) failed(ctx context.Context, c *Container, why error) {
 	e.dropShm(c)
 	e.doneVolumes(ctx, c)
 	if err := e.save(ctx, c); err != nil {
-		log.G(ctx).WithError(err).Warn("a failed start could not be recorded")
+		log.G(ctx).WithError(err).Warn("a failed start could not be recorded; it is tried again")
+		e.saveAgain(c)
 	}
 	c.fire(waitExit)
 	if c.removesItself() {
