@@ -97,6 +97,7 @@ func (e *Engine) Images(ctx context.Context) ([]Image, error) {
 	}
 	out := make([]Image, 0, len(byID))
 	for _, i := range byID {
+		slices.Sort(i.Names)
 		out = append(out, *i)
 	}
 	slices.SortFunc(out, func(a, b Image) int {
