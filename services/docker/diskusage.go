@@ -149,6 +149,7 @@ func (s *Server) containerUsage(c *call) (*api.DiskUsage, error) {
 	out := &api.DiskUsage{TotalCount: int64(len(all)), Items: []api.Summary{}}
 	for _, v := range all {
 		sum := encodeContainer(v)
+		sum.ImageManifestDescriptor = nil // which lists alone tell
 		sum.SizeRw, sum.SizeRootFs = s.engine.Sizes(c.r.Context(), v)
 		out.Items = append(out.Items, sum)
 		if out.TotalSize += sum.SizeRw; v.State.Running {

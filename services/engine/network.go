@@ -67,7 +67,8 @@ func (e *Engine) draftNetworks(c *Container, given endpoints) (endpoints, error)
 		return nil, nil
 	}
 	primary := networkName(mode)
-	if out[primary] == nil {
+	// Who names other networks, and not the default one, isn't on it.
+	if out[primary] == nil && (primary != networks.Bridge || len(out) == 0) {
 		out[primary] = &apinet.EndpointSettings{}
 	}
 	if alone(mode) && len(out) > 1 {
