@@ -92,9 +92,8 @@ func (b *build) prepareBind(pm *preparedMount) error {
 			return err
 		}
 	}
-	// The child's host mounts are slaves by then: what it clones of them tells the host
-	// nothing.
-	shared := pm.options.propagation == unix.MS_SHARED
+	// Where the host is to be told, we clone: the mounts of the child are slaves by then.
+	shared := pm.options.propagation&unix.MS_SHARED != 0 && b.propagation&unix.MS_SHARED != 0
 	if !has(b.spec, specs.UserNamespace) && at == unix.AT_FDCWD && !shared {
 		// The child sees the same files; if it clones them itself, mounts are
 		// listed in the order of the configuration.
