@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/user"
@@ -193,20 +194,25 @@ func (h *holder) pasta(state string, out io.Writer) error {
 	return err
 }
 
+// Waits for shims that hold nothing any more: they try for two seconds to tell the
+// daemon, which has ended, how the last containers did.
+const (
+	shimWait  = 5 * time.Second
+	shimPause = 50 * time.Millisecond
+)
+
 // releaseUnused lets the namespaces go if no container is in them.
 func (h *holder) releaseUnused() {
-	mine, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", h.PID))
-	if err != nil || startOf(h.PID) != h.Start {
+	if startOf(h.PID) != h.Start {
 		return
 	}
-	all, err := filepath.Glob("/proc/[0-9]*/ns/user")
-	if err != nil {
-		return
-	}
-	for _, path := range all {
-		pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
-		if theirs, err := os.Readlink(path); err == nil && theirs == mine && pid != h.PID && pid != h.Network {
+	for end := time.Now().Add(shimWait); ; time.Sleep(shimPause) {
+		shims, others := h.inside()
+		if others || shims && time.Now().After(end) {
 			return
+		}
+		if !shims {
+			break
 		}
 	}
 	if h.Network != 0 && startOf(h.Network) == h.NetworkStart {
@@ -214,6 +220,31 @@ func (h *holder) releaseUnused() {
 	}
 	_ = unix.Kill(h.PID, unix.SIGKILL)
 	_ = os.Remove(h.path)
+}
+
+// inside tells which processes are in the namespaces besides those that hold them.
+// Where there are others than shims, containers run.
+func (h *holder) inside() (shims, others bool) {
+	mine, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", h.PID))
+	if err != nil {
+		return false, true
+	}
+	all, err := filepath.Glob("/proc/[0-9]*/ns/user")
+	if err != nil {
+		return false, true
+	}
+	for _, path := range all {
+		pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
+		if theirs, err := os.Readlink(path); err != nil || theirs != mine || pid == h.PID || pid == h.Network {
+			continue
+		}
+		program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && filepath.Base(program) != "containerd-shim-orlop-v1" {
+			return shims, true
+		}
+		shims = shims || err == nil
+	}
+	return shims, false
 }
 
 // startOf is when a process was started, "" if there is none: field 22 of proc(5)'s
