@@ -128,7 +128,10 @@ func (e *Engine) hush(ctx context.Context, c *Container) (goOn func()) {
 // committedLayer makes a layer of what the container has changed; the places where
 // the runtime mounted things are no change of its own.
 func (e *Engine) committedLayer(ctx context.Context, c *Container) (made diff.Layer, err error) {
-	own := e.mountPoints(ctx, c)
+	own, err := e.mountPoints(ctx, c)
+	if err != nil {
+		return made, err
+	}
 	err = e.trees(ctx, c, func(below, above string) error {
 		made, err = diff.WriteLayer(ctx, e.Content, func(w io.Writer) error {
 			return layer.Diff(ctx, below, above, w, layer.DiffOptions{Leave: func(file string) bool { return own[path.Join("/", file)] }})

@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/orlop/orlop/internal/userns"
+	"github.com/orlop/orlop/shims/manager"
 )
 
 // made is what is needed of a container's OCI spec after its start. The whole is in the
@@ -41,22 +44,51 @@ func (e *Engine) made(ctx context.Context, c *Container) (*made, error) {
 	if known != nil {
 		return known, nil
 	}
+	s, err := e.knownSpec(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.made == nil {
+		c.made = madeOf(s)
+	}
+	return c.made, nil
+}
+
+// knownSpec is the spec in a container's record.
+func (e *Engine) knownSpec(ctx context.Context, c *Container) (*specs.Spec, error) {
 	stored, err := e.Containers.Get(e.in(ctx), c.ID)
 	if err != nil {
 		return nil, err
 	}
-	var s specs.Spec
 	if stored.Spec == nil {
 		return nil, conflict("container %s has not been started", c.ID)
 	}
-	if err := json.Unmarshal(stored.Spec.GetValue(), &s); err != nil || s.Process == nil {
-		return nil, fmt.Errorf("spec of container %s: %w", c.ID, errors.Join(err, errdefs.ErrInternal))
+	return parseSpec(c.ID, stored.Spec.GetValue())
+}
+
+func parseSpec(id string, data []byte) (*specs.Spec, error) {
+	s := &specs.Spec{}
+	if err := json.Unmarshal(data, s); err != nil || s.Process == nil {
+		return nil, fmt.Errorf("spec of container %s: %w", id, errors.Join(err, errdefs.ErrInternal))
 	}
-	known = madeOf(&s)
+	return s, nil
+}
+
+// recoverSpec takes the spec of a container whose run is not in its record, because a daemon
+// ended before it was due there, from the bundle of its task.
+func (c *Container) recoverSpec(t *manager.Task) error {
+	data, err := os.ReadFile(filepath.Join(t.Bundle, "config.json"))
+	if err != nil {
+		return err
+	}
+	s, err := parseSpec(c.ID, data)
+	if err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.made == nil {
-		c.made = known
-	}
-	return c.made, nil
+	c.stored.Spec, c.made = raw{specType + "Spec", data}, madeOf(s)
+	return nil
 }

@@ -133,6 +133,11 @@ func (e *Engine) resume(ctx context.Context, c *Container, t *manager.Task) {
 		e.failed(ctx, c, errCutOff)
 		return
 	}
+	if !c.state().Running {
+		if err := c.recoverSpec(t); err != nil {
+			log.G(ctx).WithError(err).Errorf("container %s runs, by no known spec", c.ID)
+		}
+	}
 	c.mu.Lock()
 	s := &c.rec.State
 	s.Running, s.Paused, s.PID = true, st.Status == task.Status_PAUSED, int(st.Pid)

@@ -160,15 +160,6 @@ func (e *Engine) userNamespace(c *Container, h *hostConfig, o *spec.Options) (st
 	return found, nil
 }
 
-// runningUsers are the maps of a container's run.
-func (e *Engine) runningUsers(ctx context.Context, c *Container) *userns.Maps {
-	m, err := e.made(ctx, c)
-	if err != nil {
-		return nil
-	}
-	return m.users
-}
-
 // asRoot calls fn as the container's root is to file systems: what it makes in the
 // container is root's there.
 func asRoot(users *userns.Maps, fn func() error) error {
@@ -222,8 +213,11 @@ func (s *shift) all(list []coremount.Mount) []coremount.Mount {
 // withLive calls fn with the root of a container that runs.
 func (e *Engine) withLive(ctx context.Context, c *Container, root *os.File, fn func(v *rootView) error) error {
 	defer root.Close()
-	users := e.runningUsers(ctx, c)
-	return asRoot(users, func() error { return fn(&rootView{root, users}) })
+	m, err := e.made(ctx, c)
+	if err != nil {
+		return err
+	}
+	return asRoot(m.users, func() error { return fn(&rootView{root, m.users}) })
 }
 
 // inside gives files the owners that the container sees; nil changes nothing.

@@ -109,7 +109,10 @@ func (e *Engine) Changes(ctx context.Context, ref string) ([]Change, error) {
 		return nil, err
 	}
 	out := []Change{}
-	own := e.mountPoints(ctx, c)
+	own, err := e.mountPoints(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	err = e.trees(e.in(ctx), c, func(below, above string) error {
 		r, w := io.Pipe()
 		var g errgroup.Group
@@ -132,12 +135,12 @@ func (e *Engine) Changes(ctx context.Context, ref string) ([]Change, error) {
 
 // mountPoints are where the runtime mounts things: it makes them if they are
 // missing, which is no change of the container's.
-func (e *Engine) mountPoints(ctx context.Context, c *Container) map[string]bool {
+func (e *Engine) mountPoints(ctx context.Context, c *Container) (map[string]bool, error) {
 	m, err := e.made(ctx, c)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return m.mounts
+	return m.mounts, nil
 }
 
 // readChanges reads them from a layer.
