@@ -1,9 +1,9 @@
 package s3
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -86,9 +86,10 @@ func (s *Store) owner(ctx context.Context) (string, error) {
 func (s *Store) sign(ctx context.Context) (string, error) {
 	small, cancel := s.small(ctx)
 	defer cancel()
-	var o minio.PutObjectOptions
+	o := minio.PutObjectOptions{DisableContentSha256: asOne}
 	o.SetMatchETagExcept("*")
-	if _, err := s.core.PutObject(small, s.cfg.Bucket, s.mark(), bytes.NewReader([]byte(s.id)), int64(len(s.id)), "", "", o); err != nil &&
+	sum := sha256.Sum256([]byte(s.id))
+	if _, err := s.core.PutObject(small, s.cfg.Bucket, s.mark(), strings.NewReader(s.id), int64(len(s.id)), "", hex.EncodeToString(sum[:]), o); err != nil &&
 		minio.ToErrorResponse(err).Code != "PreconditionFailed" {
 		return "", classify("the owner's mark", err)
 	}

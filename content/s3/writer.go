@@ -97,7 +97,7 @@ func (w *writer) send() error {
 		return err
 	}
 	got, err := w.s.core.PutObjectPart(w.ctx, w.s.cfg.Bucket, w.note.Object, w.note.Upload, len(w.note.Parts)+1,
-		io.NewSectionReader(w.f, 0, w.held), w.held, minio.PutObjectPartOptions{Sha256Hex: sum})
+		io.NewSectionReader(w.f, 0, w.held), w.held, minio.PutObjectPartOptions{Sha256Hex: sum, DisableContentSha256: asOne})
 	if err != nil {
 		return classify("a part", err)
 	}
@@ -141,6 +141,11 @@ func (w *writer) begin() error {
 
 // mediaType is what browsers and proxies are told of objects.
 const mediaType = "application/octet-stream"
+
+// asOne has a request signed as a whole, by the sum of its body, and not chunk by chunk
+// (aws-chunked): the sum is known, and some servers answer what follows a body that ends
+// with an empty chunk with an error.
+const asOne = true
 
 // sum256 lets the server check what it gets.
 func sum256(f io.ReaderAt, n int64) (string, error) {
