@@ -1,8 +1,6 @@
 package docker
 
 import (
-	"bytes"
-	"encoding/json"
 	"slices"
 	"strings"
 
@@ -29,29 +27,25 @@ type creation struct {
 
 // creation reads the body of a request for a container.
 func (c *call) creation(legacyCgroups bool) (*creation, error) {
-	var raw json.RawMessage
-	if err := c.body(&raw, true); err != nil {
+	var req struct {
+		*api.Config
+		HostConfig *struct {
+			api.HostConfig
+			Capabilities []string
+		}
+		NetworkingConfig *network.NetworkingConfig
+		MacAddress       network.HardwareAddr
+	}
+	if err := c.body(&req, true); err != nil {
 		return nil, err
-	}
-	var req api.CreateRequest
-	var old struct {
-		MacAddress network.HardwareAddr
-		HostConfig struct{ Capabilities []string }
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if err := dec.Decode(&req); err != nil {
-		return nil, badRequest("invalid JSON: %v", err)
-	}
-	if err := json.Unmarshal(raw, &old); err != nil {
-		return nil, badRequest("invalid JSON: %v", err)
 	}
 	if req.Config == nil {
 		return nil, badRequest("config cannot be empty in order to create a container")
 	}
-	n := &creation{version: c.version, config: req.Config, host: req.HostConfig, nets: map[string]*network.EndpointSettings{},
-		mac: old.MacAddress, capabilities: old.HostConfig.Capabilities, legacyCgroups: legacyCgroups}
-	if n.host == nil {
-		n.host = &api.HostConfig{}
+	n := &creation{version: c.version, config: req.Config, host: &api.HostConfig{}, nets: map[string]*network.EndpointSettings{},
+		mac: req.MacAddress, legacyCgroups: legacyCgroups}
+	if req.HostConfig != nil {
+		n.host, n.capabilities = &req.HostConfig.HostConfig, req.HostConfig.Capabilities
 	}
 	if req.NetworkingConfig != nil {
 		for name, s := range req.NetworkingConfig.EndpointsConfig {
