@@ -55,7 +55,7 @@ func (f *flags) run(ctx context.Context, s *session.Session, source string) erro
 		return f.ask(ctx, s, c, opt)
 	}
 	var resp *client.SolveResponse
-	err = f.watched(ctx, s, func(ctx context.Context, told chan *client.SolveStatus) (err error) {
+	err = f.watched(ctx, func(ctx context.Context, told chan *client.SolveStatus) (err error) {
 		resp, err = c.Solve(ctx, nil, *opt, told)
 		return err
 	})
@@ -235,7 +235,7 @@ func fromEnvironment(list []client.CacheOptionsEntry) {
 }
 
 // watched runs a build and shows what it tells.
-func (f *flags) watched(ctx context.Context, s *session.Session, build func(context.Context, chan *client.SolveStatus) error) error {
+func (f *flags) watched(ctx context.Context, build func(context.Context, chan *client.SolveStatus) error) error {
 	mode := progressui.DisplayMode(f.progress)
 	if v := os.Getenv("BUILDKIT_PROGRESS"); mode == progressui.AutoMode && v != "" {
 		mode = progressui.DisplayMode(v)
@@ -274,7 +274,7 @@ func (f *flags) ask(ctx context.Context, s *session.Session, c *client.Client, o
 	opt.Frontend, opt.FrontendAttrs, opt.Exports = "", nil, nil
 	attrs["requestid"], attrs["frontend.caps"] = id, "moby.buildkit.frontend.subrequests"
 	var answer map[string][]byte
-	err := f.watched(ctx, s, func(ctx context.Context, told chan *client.SolveStatus) error {
+	err := f.watched(ctx, func(ctx context.Context, told chan *client.SolveStatus) error {
 		_, err := c.Build(ctx, *opt, "orlop", func(ctx context.Context, g gateway.Client) (*gateway.Result, error) {
 			got, err := g.Solve(ctx, gateway.SolveRequest{Frontend: frontendName, FrontendOpt: attrs})
 			if err != nil {
