@@ -16,8 +16,8 @@ import (
 // costs no more than twenty a second.
 const pause = 50 * time.Millisecond
 
-// Watch sets everything again whenever somebody else changes our tables, until the
-// context ends. report, which may be nil, hears of each time that something had to
+// Watch sets everything again whenever somebody else changes our tables, or has done so
+// before, until the context ends. report, which may be nil, hears of each time that something had to
 // be set again, and of what went wrong.
 func (f *Firewall) Watch(ctx context.Context, report func(error)) error {
 	var config netlink.Config
@@ -34,6 +34,7 @@ func (f *Firewall) Watch(ctx context.Context, report func(error)) error {
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	changed := make(chan struct{}, 1)
+	changed <- struct{}{} // what was changed before is not told of
 	go func() {
 		defer stop()
 		defer close(changed)
