@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	self, err := os.Executable()
+	if err == nil {
+		err = downloadPlugin() // there is no way out of the namespace
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -38,6 +41,14 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// downloadPlugin gets the modules of docker compose.
+func downloadPlugin() error {
+	if out, err := exec.Command("go", "mod", "download", "-C", "plugin").CombinedOutput(); err != nil {
+		return fmt.Errorf("go mod download: %w: %s", err, out)
+	}
+	return nil
 }
 
 // rig is a private daemon, the docker command with the compose plugin, and somebody
