@@ -32,6 +32,7 @@ unit: ## unit tests; those that need root say so and skip without
 
 deps: ## install what the tests drive Orlop with (Debian packages)
 	@test/deps.sh
+	@criu check >/dev/null 2>&1 || test/criu.sh
 
 demo: build ## the main job: make an image, push it, pull it, run it, exec into it, clean up
 	@test/deps.sh

@@ -173,6 +173,9 @@ func (c *Container) Start(ctx context.Context) error {
 	if c.ended() {
 		return fmt.Errorf("start container %q: %w: it has stopped", c.ID, ErrState)
 	}
+	if c.rec.Restored {
+		return c.goOn()
+	}
 	gate, err := os.OpenFile(filepath.Join(dir, gateFile), os.O_WRONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("start container %q: %w: it has been started", c.ID, ErrState)

@@ -109,6 +109,11 @@ func (cfg *CreateConfig) config(bundle string) (*specs.Spec, *seccomp.Profile, e
 
 // Create makes a container up to the point where only the program is missing.
 func (r *Runtime) Create(ctx context.Context, cfg CreateConfig) (*Container, error) {
+	return r.make(ctx, cfg, (*creation).run)
+}
+
+// make prepares a container and lets how make its first process.
+func (r *Runtime) make(ctx context.Context, cfg CreateConfig, how func(*creation, context.Context) (*Container, error)) (*Container, error) {
 	if err := checkID(cfg.ID); err != nil {
 		return nil, err
 	}
@@ -139,7 +144,7 @@ func (r *Runtime) Create(ctx context.Context, cfg CreateConfig) (*Container, err
 		return nil, err
 	}
 	cr := &creation{r: r, cfg: cfg, dir: dir, profile: profile, b: &build{spec: spec, id: cfg.ID, bundle: bundle, noPivot: cfg.NoPivot}}
-	c, err := cr.run(ctx)
+	c, err := how(cr, ctx)
 	if err != nil {
 		cr.undo()
 		return nil, err
@@ -158,6 +163,8 @@ type creation struct {
 	child *child
 	rec   *record
 	c     *Container
+	// restored is the first process of a checkpoint, or 0.
+	restored int
 	// profile is the seccomp filter, or nil.
 	profile *seccomp.Profile
 	// grouped waits for the control group.
@@ -182,10 +189,13 @@ func (cr *creation) run(ctx context.Context) (*Container, error) {
 
 // undo removes what a failed creation has left.
 func (cr *creation) undo() {
+	if cr.restored != 0 {
+		unix.Kill(cr.restored, unix.SIGKILL)
+	}
 	if cr.child != nil {
 		cr.child.kill(cr.b.inner != 0)
 		cr.child.release()
-	} else if cr.b.plan != nil {
+	} else if cr.b.plan != nil && cr.b.t != nil {
 		cr.b.plan.close()
 		cr.b.plan.t.Free()
 	}
@@ -425,13 +435,8 @@ func (cr *creation) configure() error {
 // created makes the container official.
 func (cr *creation) created() (*Container, error) {
 	c := cr.c
-	if err := cr.rec.save(cr.dir); err != nil {
+	if err := cr.save(); err != nil {
 		return nil, err
-	}
-	if cr.cfg.PidFile != "" {
-		if err := writePidFile(cr.cfg.PidFile, cr.rec.PID); err != nil {
-			return nil, err
-		}
 	}
 	cr.r.warn(cr.cfg.ID, append(cr.b.warnings, cr.b.softWarnings()...))
 	if err := cr.child.reply(); err != nil {
@@ -443,6 +448,14 @@ func (cr *creation) created() (*Container, error) {
 	c.pending = cr.child
 	c.mu.Unlock()
 	return c, nil
+}
+
+// save writes down that there is a container.
+func (cr *creation) save() error {
+	if err := cr.rec.save(cr.dir); err != nil || cr.cfg.PidFile == "" {
+		return err
+	}
+	return writePidFile(cr.cfg.PidFile, cr.rec.PID)
 }
 
 // writePidFile replaces the file in one step.

@@ -38,6 +38,7 @@ type record struct {
 	CanPtrace   bool                   `json:"canPtrace,omitempty"` // a process may trace others of its pid namespace
 	Rootfs      string                 `json:"rootfs,omitempty"`
 	Systemd     bool                   `json:"systemd,omitempty"`
+	Restored    bool                   `json:"restored,omitempty"` // from a checkpoint: stopped until its start
 }
 
 // Files in a container's state directory.

@@ -48,11 +48,7 @@ func create(k *call, only bool) (int, error) {
 	if err := k.open(only); err != nil {
 		return 1, err
 	}
-	bundle := k.flags.get("bundle")
-	if bundle == "" {
-		bundle = "."
-	}
-	if err := os.Chdir(bundle); err != nil {
+	if err := k.enterBundle(); err != nil {
 		return 1, err
 	}
 	spec, err := runtime.ReadSpec(".")
@@ -84,6 +80,19 @@ func create(k *call, only bool) (int, error) {
 	if only {
 		return 0, nil
 	}
+	return runToEnd(k, c, wait)
+}
+
+// enterBundle makes the bundle the working directory.
+func (k *call) enterBundle() error {
+	if bundle := k.flags.get("bundle"); bundle != "" {
+		return os.Chdir(bundle)
+	}
+	return nil
+}
+
+// runToEnd starts a container and, with wait, deletes it when it has ended.
+func runToEnd(k *call, c *runtime.Container, wait bool) (int, error) {
 	code, err := follow(k, c, wait)
 	if err != nil || wait && !k.flags.is("keep") {
 		if e := c.Delete(k.ctx, true); err == nil {

@@ -47,6 +47,7 @@ func commands() []command {
 	return []command{
 		createCommand, startCommand, runCommand, execCommand, killCommand, deleteCommand, stateCommand,
 		listCommand, pauseCommand, resumeCommand, updateCommand, psCommand, eventsCommand, specCommand, featuresCommand,
+		checkpointCommand, restoreCommand,
 	}
 }
 
@@ -57,7 +58,7 @@ var globalFlags = []option{
 	{name: "debug", help: "log more"},
 	{name: "systemd-cgroup", help: "let systemd make control groups"},
 	{name: "rootless", value: "BOOL", help: "accepted for compatibility; ignored"},
-	{name: "criu", value: "PATH", help: "accepted for compatibility; ignored"},
+	{name: "criu", value: "PATH", help: "the program for checkpoints (default: criu on the PATH)"},
 	{name: "cgroup-manager", value: "NAME", help: "cgroupfs (default) or systemd"},
 	{name: "help", short: "h", help: "show this"},
 	{name: "version", short: "v", help: "show the version"},

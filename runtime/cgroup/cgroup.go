@@ -484,3 +484,22 @@ func (h *Host) Of(pid int) (*Group, error) {
 	}
 	return g, nil
 }
+
+// Paths are the group's paths as /proc/PID/cgroup shows them, by hierarchy: its
+// controllers or name, joined by commas; empty for the unified one.
+func (h *Host) Paths(g *Group) map[string]string {
+	paths := map[string]string{}
+	for _, v := range g.V1 {
+		for _, top := range h.V1 {
+			if slices.Equal(top.Controllers, v.Controllers) {
+				paths[strings.Join(v.Controllers, ",")] = below(top.Dir, v.Dir)
+			}
+		}
+	}
+	if g.V2 != "" {
+		paths[""] = below(h.V2, g.V2)
+	}
+	return paths
+}
+
+func below(top, dir string) string { return filepath.Join("/", strings.TrimPrefix(dir, top)) }

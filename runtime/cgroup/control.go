@@ -201,3 +201,11 @@ func (g *Group) OOMKills() uint64 {
 	dir, _ := g.dir("memory")
 	return readKeys(filepath.Join(dir, "memory.oom_control"))["oom_kill"]
 }
+
+// FreezerDir is the directory by which the group is stopped; empty if there is none.
+func (g *Group) FreezerDir() string {
+	if dir, ok := g.dir("freezer"); ok {
+		return dir
+	}
+	return g.V2
+}
