@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,8 @@ type creation struct {
 	rootfs   []mount.Mount // empty: the spec names a folder that is there
 	std      stdio
 	terminal bool
+	// checkpoint is the folder of one to restore; empty makes the program anew.
+	checkpoint string
 }
 
 // running is a process that a runtime has made.
@@ -56,6 +59,8 @@ type box interface {
 	resume(ctx context.Context) error
 	update(ctx context.Context, resources []byte) error
 	pids(ctx context.Context) ([]uint32, error)
+	// checkpoint writes the processes into a folder.
+	checkpoint(ctx context.Context, dir string, o *options.CheckpointOptions) error
 	// stats is a message of containerd's cgroup metrics.
 	stats() (any, error)
 	// onOOM calls f when a process may have been killed for want of memory, until stop.

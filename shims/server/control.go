@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/containerd/containerd/api/events"
 	wire "github.com/containerd/containerd/api/runtime/task/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
@@ -125,9 +127,40 @@ func (s *Service) Stats(ctx context.Context, r *wire.StatsRequest) (*wire.StatsR
 	return &wire.StatsResponse{Stats: a}, err
 }
 
-// Checkpoint is not there yet.
-func (s *Service) Checkpoint(context.Context, *wire.CheckpointTaskRequest) (*emptypb.Empty, error) {
-	return nil, fmt.Errorf("checkpoint: %w", errdefs.ErrNotImplemented)
+// Checkpoint writes a container's processes into a folder. Unless the options say that
+// they end, they go on.
+func (s *Service) Checkpoint(ctx context.Context, r *wire.CheckpointTaskRequest) (*emptypb.Empty, error) {
+	if !filepath.IsAbs(r.Path) {
+		return nil, fmt.Errorf("checkpoint folder %q is no absolute path: %w", r.Path, errdefs.ErrInvalidArgument)
+	}
+	o, err := parseCheckpointOptions(r.Options)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.find(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.box.checkpoint(ctx, r.Path, o); err != nil {
+		return nil, err
+	}
+	s.events.send(c.namespace, &events.TaskCheckpointed{ContainerID: c.id})
+	return &emptypb.Empty{}, nil
+}
+
+func parseCheckpointOptions(a *anypb.Any) (*options.CheckpointOptions, error) {
+	if a.GetTypeUrl() == "" {
+		return &options.CheckpointOptions{}, nil
+	}
+	v, err := typeurl.UnmarshalAny(a)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint options: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	o, ok := v.(*options.CheckpointOptions)
+	if !ok {
+		return nil, fmt.Errorf("checkpoint options are %T, not runc's: %w", v, errdefs.ErrInvalidArgument)
+	}
+	return o, nil
 }
 
 // Connect tells who the shim is.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -20,10 +21,17 @@ import (
 type embedded struct{ c *runtime.Container }
 
 func createEmbedded(ctx context.Context, rt *runtime.Runtime, cr creation) (box, error) {
-	c, err := rt.Create(ctx, runtime.CreateConfig{
+	config := runtime.CreateConfig{
 		ID: cr.id, Bundle: cr.bundle, Rootfs: cr.rootfs, Stdin: cr.std.in, Stdout: cr.std.out, Stderr: cr.std.err,
 		PidFile: filepath.Join(cr.bundle, "init.pid"),
-	})
+	}
+	var c *runtime.Container
+	var err error
+	if cr.checkpoint != "" {
+		c, err = rt.Restore(ctx, runtime.RestoreConfig{CreateConfig: config, Dir: cr.checkpoint})
+	} else {
+		c, err = rt.Create(ctx, config)
+	}
 	if err != nil {
 		return nil, classify(err)
 	}
@@ -59,6 +67,11 @@ func (e *embedded) update(ctx context.Context, resources []byte) error {
 		return fmt.Errorf("resources: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	return classify(e.c.Update(ctx, &r))
+}
+
+func (e *embedded) checkpoint(_ context.Context, dir string, o *options.CheckpointOptions) error {
+	return classify(e.c.Checkpoint(runtime.CheckpointConfig{Dir: dir, WorkDir: o.WorkPath, LeaveRunning: !o.Exit,
+		Connections: runtime.Connections{TCPEstablished: o.OpenTcp, TCPClose: !o.OpenTcp, ExternalUnix: o.ExternalUnixSockets, FileLocks: o.FileLocks}}))
 }
 
 func (e *embedded) pids(context.Context) ([]uint32, error) {

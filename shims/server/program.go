@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
@@ -187,6 +188,9 @@ type programBox struct {
 }
 
 func (p *program) create(ctx context.Context, cr creation) (box, error) {
+	if cr.checkpoint != "" {
+		return nil, p.noCheckpoints()
+	}
 	b := &programBox{p: p, id: cr.id, bundle: cr.bundle}
 	err := b.mountAll(cr.rootfs)
 	if err != nil {
@@ -242,6 +246,14 @@ func (b *programBox) pids(ctx context.Context) ([]uint32, error) {
 	}
 	var pids []uint32
 	return pids, json.Unmarshal(out, &pids)
+}
+
+func (p *program) noCheckpoints() error {
+	return fmt.Errorf("checkpoints of containers of the runtime program %s: %w", p.binary, errdefs.ErrNotImplemented)
+}
+
+func (b *programBox) checkpoint(context.Context, string, *options.CheckpointOptions) error {
+	return b.p.noCheckpoints()
 }
 
 func (b *programBox) stats() (any, error) {

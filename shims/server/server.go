@@ -175,9 +175,6 @@ func (s *Service) forget(c *container) {
 
 // Create makes a container and its first process, which waits to be started.
 func (s *Service) Create(ctx context.Context, r *wire.CreateTaskRequest) (*wire.CreateTaskResponse, error) {
-	if r.Checkpoint != "" {
-		return nil, fmt.Errorf("restoring a checkpoint: %w", errdefs.ErrNotImplemented)
-	}
 	if !filepath.IsAbs(r.Bundle) {
 		return nil, fmt.Errorf("bundle %q is no absolute path: %w", r.Bundle, errdefs.ErrInvalidArgument)
 	}
@@ -214,7 +211,7 @@ func (s *Service) create(ctx context.Context, c *container, r *wire.CreateTaskRe
 	if err != nil {
 		return nil, err
 	}
-	cr := creation{key: c.key, bundle: c.bundle, rootfs: fromWire(r.Rootfs), std: std.std, terminal: r.Terminal}
+	cr := creation{key: c.key, bundle: c.bundle, rootfs: fromWire(r.Rootfs), std: std.std, terminal: r.Terminal, checkpoint: r.Checkpoint}
 	var b box
 	if opts.BinaryName != "" {
 		b, err = createByProgram(ctx, opts, cr)
