@@ -2,6 +2,7 @@ package builtin
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 
 	"github.com/orlop/orlop/plugins"
@@ -25,8 +26,13 @@ func tasks(r *plugins.Registry, d *Daemon) {
 	plugins.Provide(r, kinds.Service, "tasks", func(s *plugins.Scope) plugins.Build[grpc.Service] {
 		db := plugins.One(s, kinds.Metadata)
 		m := plugins.One(s, kinds.Runtime)
+		dir := filepath.Join(s.Root(), "checkpoints")
 		return func(context.Context) (grpc.Service, error) {
-			return &grpc.Tasks{Containers: db().Containers(), Manager: m()}, nil
+			// What is there was on its way when an earlier daemon ended.
+			if err := os.RemoveAll(dir); err != nil {
+				return nil, err
+			}
+			return &grpc.Tasks{Containers: db().Containers(), Manager: m(), Checkpoints: grpc.Checkpoints{Content: db().Content(), Dir: dir}}, nil
 		}
 	})
 }

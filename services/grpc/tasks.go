@@ -25,6 +25,8 @@ type Tasks struct {
 	wire.UnimplementedTasksServer
 	Containers container.Store
 	Manager    *manager.Manager
+	// Checkpoints are those of tasks.
+	Checkpoints Checkpoints
 }
 
 // Register implements Service.
@@ -40,14 +42,16 @@ func (s *Tasks) call(ctx context.Context, id, method string, req, resp any) erro
 }
 
 // Create makes a container's task.
-func (s *Tasks) Create(ctx context.Context, r *wire.CreateTaskRequest) (*wire.CreateTaskResponse, error) {
+func (s *Tasks) Create(ctx context.Context, r *wire.CreateTaskRequest) (_ *wire.CreateTaskResponse, err error) {
 	c, err := s.Containers.Get(ctx, r.ContainerID)
 	if err != nil {
 		return nil, err
 	}
-	if r.Checkpoint != nil {
-		return nil, fmt.Errorf("restoring a checkpoint: %w", errdefs.ErrNotImplemented)
+	from, done, err := s.Checkpoints.unpack(ctx, r.Checkpoint)
+	if err != nil {
+		return nil, err
 	}
+	defer func() { err = errors.Join(err, done()) }()
 	opts := r.Options
 	if opts == nil && c.Runtime.Options != nil {
 		opts = &anypb.Any{TypeUrl: c.Runtime.Options.GetTypeUrl(), Value: c.Runtime.Options.GetValue()}
@@ -57,7 +61,7 @@ func (s *Tasks) Create(ctx context.Context, r *wire.CreateTaskRequest) (*wire.Cr
 		runtime = r.RuntimePath
 	}
 	resp, err := s.Manager.Create(ctx, runtime, c.Spec.GetValue(), &shim.CreateTaskRequest{
-		ID: r.ContainerID, Rootfs: r.Rootfs, Terminal: r.Terminal, Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Options: opts,
+		ID: r.ContainerID, Rootfs: r.Rootfs, Terminal: r.Terminal, Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Options: opts, Checkpoint: from,
 	})
 	return &wire.CreateTaskResponse{ContainerID: r.ContainerID, Pid: resp.GetPid()}, err
 }
