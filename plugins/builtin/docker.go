@@ -58,6 +58,9 @@ type dockerConfig struct {
 	UID int `toml:"uid"`
 	// GID may use the socket, too. Who may is as good as root.
 	GID int `toml:"gid"`
+	// Experimental tells clients that they may offer commands that are experimental
+	// with Docker, as docker checkpoint is.
+	Experimental bool `toml:"experimental"`
 	// TCP is a socket for other machines.
 	TCP tcpConfig `toml:"tcp"`
 }
@@ -93,7 +96,7 @@ func doorDocker(r *plugins.Registry, d *Daemon) {
 			sock.Path = filepath.Join(s.Settings().State, "docker.sock")
 		}
 		s.Export("address", sock.Path)
-		info := docker.Info{Version: version.Release, Revision: version.Revision(), Root: s.Settings().Root, Address: d.grpcAddress(s),
+		info := docker.Info{Version: version.Release, Revision: version.Revision(), Root: s.Settings().Root, Address: d.grpcAddress(s), Experimental: cfg.Experimental,
 			Debug: s.Settings().Debug.Level == "debug" || s.Settings().Debug.Level == "trace"}
 		return func(context.Context) (kinds.Server, error) {
 			builder, _ := builds()

@@ -26,9 +26,6 @@ func noSwarm(*Server, *call) error { return &apiError{notManager, http.StatusSer
 
 // refusedRoutes are what the daemon does not do, by name.
 var refusedRoutes = []route{
-	{method: "GET", path: "/containers/{id}/checkpoints", handle: absent("checkpoints")},
-	{method: "POST", path: "/containers/{id}/checkpoints", handle: absent("checkpoints")},
-	{method: "DELETE", path: "/containers/{id}/checkpoints/{name}", handle: absent("checkpoints")},
 	{method: "GET", path: "/plugins/{name...}/json", handle: noPlugin}, {method: "DELETE", path: "/plugins/{name...}", handle: noPlugin},
 	{method: "POST", path: "/plugins/{what...}", handle: absent("plugins")},
 }

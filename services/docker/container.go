@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"regexp"
 	"strconv"
 	"time"
 
@@ -98,20 +97,17 @@ func inspectContainer(s *Server, c *call) error {
 	return c.send(http.StatusOK, forVersion(out, v, c.version))
 }
 
-// checkpointName is what a checkpoint may be called: it is the name of a folder.
-var checkpointName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
-
 func start(s *Server, c *call) error {
 	if c.r.ContentLength > 7 { // "null\n" and the like are passed over, as in Docker
 		return badRequest("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
 	}
-	if id := c.query("checkpoint"); id != "" {
-		if !checkpointName.MatchString(id) {
-			return badRequest("invalid checkpoint ID %q", id)
-		}
-		return notThere("starting from a checkpoint: not available yet")
+	var err error
+	if name := c.query("checkpoint"); name != "" {
+		err = s.engine.StartFrom(c.r.Context(), c.vars["id"], name, c.query("checkpoint-dir"))
+	} else {
+		err = s.engine.Start(c.r.Context(), c.vars["id"])
 	}
-	if err := s.engine.Start(c.r.Context(), c.vars["id"]); err != nil {
+	if err != nil {
 		return err
 	}
 	return c.done()

@@ -132,7 +132,7 @@ func (s *Server) handler() http.Handler {
 func (s *Server) headers(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Api-Version", MaxVersion)
-	h.Set("Docker-Experimental", "false")
+	h.Set("Docker-Experimental", strconv.FormatBool(s.info.Experimental))
 	h.Set("Ostype", "linux")
 	h.Set("Server", "Orlop/"+s.info.Version+" (linux)")
 }

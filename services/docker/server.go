@@ -48,6 +48,7 @@ type Info struct {
 	ID                string
 	Address           string // of the containerd API, for those who look there
 	Debug             bool   // whether it logs much
+	Experimental      bool   // whether clients may offer what is experimental with Docker
 }
 
 // Server is the door.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 // routes is the API, a line each.
 func routes() []route {
 	var all []route
-	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, volumeRoutes, archiveRoutes, commitRoutes, buildRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes, registryRoutes, attachRoutes} {
+	for _, part := range [][]route{systemRoutes, imageRoutes, containerRoutes, volumeRoutes, archiveRoutes, commitRoutes, checkpointRoutes, buildRoutes, networkRoutes, streamRoutes, absentRoutes, swarmRoutes(), refusedRoutes, registryRoutes, attachRoutes} {
 		all = append(all, part...)
 	}
 	return all
@@ -70,7 +71,7 @@ func ignore(error) error { return nil }
 func versions(s *Server, c *call) error {
 	details := map[string]string{
 		"ApiVersion": MaxVersion, "MinAPIVersion": MinVersion, "Arch": runtime.GOARCH, "Os": runtime.GOOS,
-		"GitCommit": s.info.Revision, "GoVersion": runtime.Version(), "KernelVersion": kernel(), "Experimental": "false",
+		"GitCommit": s.info.Revision, "GoVersion": runtime.Version(), "KernelVersion": kernel(), "Experimental": strconv.FormatBool(s.info.Experimental),
 	}
 	return c.send(http.StatusOK, system.VersionResponse{
 		Platform:   system.PlatformInfo{Name: "Orlop"},

@@ -100,7 +100,7 @@ func (e *Engine) again(c *Container, over chan struct{}) {
 func (e *Engine) attempt(c *Container) {
 	ctx := context.WithoutCancel(e.life)
 	before := c.state()
-	err := e.start(ctx, c)
+	err := e.start(ctx, c, "")
 	if err == nil {
 		return
 	}

@@ -32,6 +32,11 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
+	return e.begin(ctx, c, "")
+}
+
+// begin starts a container because somebody wants so, anew or from a checkpoint's folder.
+func (e *Engine) begin(ctx context.Context, c *Container, checkpoint string) error {
 	c.op.Lock()
 	defer c.op.Unlock()
 	switch s := c.state(); {
@@ -46,15 +51,16 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 	c.rec.Restart = restarts{}
 	c.mu.Unlock()
 	ctx = e.detached(ctx) // half a start is worse than one that nobody waits for
-	if err := e.start(ctx, c); err != nil {
+	if err := e.start(ctx, c, checkpoint); err != nil {
 		e.failed(ctx, c, err)
 		return err
 	}
 	return nil
 }
 
-// start makes the task and starts it. Called with op held.
-func (e *Engine) start(ctx context.Context, c *Container) error {
+// start makes the task, anew or from a checkpoint's folder, and starts it. Called with
+// op held.
+func (e *Engine) start(ctx context.Context, c *Container, checkpoint string) error {
 	s, err := e.Snapshots(c.stored.Snapshotter)
 	if err != nil {
 		return err
@@ -71,7 +77,7 @@ func (e *Engine) start(ctx context.Context, c *Container) error {
 		return err
 	}
 	_, host := c.config()
-	if err := e.create(ctx, c, made, e.shiftRoot(host, rootfs)); err != nil {
+	if err := e.create(ctx, c, made, e.shiftRoot(host, rootfs), checkpoint); err != nil {
 		return startError(err)
 	}
 	e.connect(ctx, c)
@@ -90,13 +96,13 @@ func (e *Engine) start(ctx context.Context, c *Container) error {
 }
 
 // create records that the container runs, and makes its task, side by side.
-func (e *Engine) create(ctx context.Context, c *Container, made *specs.Spec, rootfs []mount.Mount) error {
+func (e *Engine) create(ctx context.Context, c *Container, made *specs.Spec, rootfs []mount.Mount, checkpoint string) error {
 	data, err := json.Marshal(made)
 	if err != nil {
 		return err
 	}
 	config, _ := c.config()
-	req := &wire.CreateTaskRequest{ID: c.ID, Rootfs: toWire(rootfs), Terminal: config.Tty}
+	req := &wire.CreateTaskRequest{ID: c.ID, Rootfs: toWire(rootfs), Terminal: config.Tty, Checkpoint: checkpoint}
 	if req.Stdout, err = e.logURI(c); err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ type attachment struct {
 	proxy   bool   // signals are handed on
 	removed bool   // the container removes itself
 	start   bool   // it is yet to be started
+	from    client.ContainerStartOptions
 }
 
 // run attaches, starts and waits. Attach and wait, side by side, come before the start,
@@ -53,7 +54,7 @@ func (a *attachment) run(ctx context.Context, s *session.Session) error {
 	}
 	ended := <-waiting
 	if a.start {
-		if _, err := e.ContainerStart(ctx, a.id, client.ContainerStartOptions{}); err != nil {
+		if _, err := e.ContainerStart(ctx, a.id, a.from); err != nil {
 			streams.close()
 			if a.removed {
 				awaitEnd(ended) // so that the next command finds it gone
@@ -191,7 +192,8 @@ func attachCommand(s *session.Session) *cobra.Command {
 
 func startCommand(s *session.Session) *cobra.Command {
 	var attach, interactive bool
-	var keys, checkpoint, checkpointDir string
+	var keys string
+	var o client.ContainerStartOptions
 	c := &cobra.Command{Use: "start [OPTIONS] CONTAINER [CONTAINER...]", Short: "Start stopped containers", Args: usage(1, -1),
 		RunE: func(c *cobra.Command, args []string) error {
 			e, err := s.Engine()
@@ -200,7 +202,7 @@ func startCommand(s *session.Session) *cobra.Command {
 			}
 			if !attach && !interactive {
 				return s.Each(c.Context(), args, func(ctx context.Context, id string) error {
-					_, err := e.ContainerStart(ctx, id, client.ContainerStartOptions{CheckpointID: checkpoint, CheckpointDir: checkpointDir})
+					_, err := e.ContainerStart(ctx, id, o)
 					if err == nil {
 						s.Printf("%s\n", id)
 					}
@@ -216,14 +218,14 @@ func startCommand(s *session.Session) *cobra.Command {
 			}
 			config := *found.Container.Config
 			config.AttachStdin, config.AttachStdout, config.AttachStderr = interactive && config.OpenStdin, true, true
-			a := attachment{id: found.Container.ID, config: &config, keys: keys, proxy: !config.Tty, start: true, removed: found.Container.HostConfig.AutoRemove}
+			a := attachment{id: found.Container.ID, config: &config, keys: keys, proxy: !config.Tty, start: true, from: o, removed: found.Container.HostConfig.AutoRemove}
 			return a.run(c.Context(), s)
 		}}
 	f := c.Flags()
 	f.BoolVarP(&attach, "attach", "a", false, "Show output and hand on signals")
 	f.BoolVarP(&interactive, "interactive", "i", false, "Attach standard input")
 	f.StringVar(&keys, "detach-keys", "", "Keys that detach")
-	f.StringVar(&checkpoint, "checkpoint", "", "Restore from this checkpoint")
-	f.StringVar(&checkpointDir, "checkpoint-dir", "", "Folder of checkpoints")
+	f.StringVar(&o.CheckpointID, "checkpoint", "", "Restore from this checkpoint")
+	checkpointDir(c, &o.CheckpointDir)
 	return c
 }
