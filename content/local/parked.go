@@ -22,7 +22,7 @@ type parked struct {
 }
 
 // park remembers the hash of an ingest that is being closed.
-func (s *Store) park(ref string, w *writer) {
+func (s *Store) park(w *writer) {
 	h, ok := w.hash.Hash().(encoding.BinaryMarshaler)
 	if !ok || w.offset == 0 {
 		return
@@ -46,14 +46,14 @@ func (s *Store) park(ref string, w *writer) {
 		}
 		delete(s.parked, old)
 	}
-	s.parked[ref] = parked{w.hash.Digest().Algorithm(), state, w.offset, fi}
+	s.parked[w.Ref] = parked{w.hash.Digest().Algorithm(), state, w.offset, fi}
 }
 
 // unpark restores a hash, and tells up to where it is; 0 where nothing is known.
-func (s *Store) unpark(ref string, w *writer) int64 {
+func (s *Store) unpark(w *writer) int64 {
 	s.mu.Lock()
-	p, ok := s.parked[ref]
-	delete(s.parked, ref)
+	p, ok := s.parked[w.Ref]
+	delete(s.parked, w.Ref)
 	s.mu.Unlock()
 	if !ok || w.hash.Digest().Algorithm() != p.algorithm {
 		return 0

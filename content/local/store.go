@@ -12,8 +12,6 @@ package local
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,45 +25,37 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/orlop/orlop/content"
+	"github.com/orlop/orlop/content/ingest"
 	"github.com/orlop/orlop/core/filter"
 )
 
 // Store is a content.Store without labels. Only one process may use a root.
 type Store struct {
+	*ingest.Folders // its ingests: Writer, Status, ListStatuses, Abort, TornIngests, DropTorn
+
 	root string
 
-	mu   sync.Mutex
-	open map[string]*writer // refs with a writer; nil while it is opened or aborted
+	mu sync.Mutex
 	// parked are hashes of ingests that have no writer, by ref.
 	parked map[string]parked
 }
 
-var _ content.Store = (*Store)(nil)
+var (
+	_ content.Store  = (*Store)(nil)
+	_ content.Mender = (*Store)(nil)
+)
 
 // Open prepares root and returns its store. Ingests that a crash left torn are gone.
 func Open(root string) (*Store, error) {
-	for _, dir := range []string{"blobs", "ingest"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
-			return nil, fmt.Errorf("content store: %w", err)
-		}
+	s := &Store{root: root}
+	err := os.MkdirAll(filepath.Join(root, "blobs"), 0o700)
+	if err == nil {
+		s.Folders, err = ingest.Open(root, ingest.Backend{Has: s.has, Stat: stat, Open: s.writer})
 	}
-	s := &Store{root: root, open: map[string]*writer{}}
-	return s, s.dropTorn()
-}
-
-// dropTorn removes ingests that a crash left without a readable note or without
-// data: no list shows them, so nobody would ever abort them.
-func (s *Store) dropTorn() error {
-	torn, err := s.TornIngests(context.Background())
 	if err != nil {
-		return fmt.Errorf("content store: %w", err)
+		return nil, fmt.Errorf("content store: %w", err)
 	}
-	for _, name := range torn {
-		if err := s.DropTorn(context.Background(), name); err != nil {
-			return fmt.Errorf("content store: %w", err)
-		}
-	}
-	return nil
+	return s, nil
 }
 
 // Path returns where the blob of a valid digest is or would be.
@@ -187,9 +177,4 @@ func ignoreGone(err error) error {
 		return nil
 	}
 	return err
-}
-
-func refName(ref string) string {
-	sum := sha256.Sum256([]byte(ref))
-	return hex.EncodeToString(sum[:])
 }

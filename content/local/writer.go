@@ -7,27 +7,24 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/orlop/orlop/content"
+	"github.com/orlop/orlop/content/ingest"
 	"github.com/orlop/orlop/internal/safefile"
 )
 
 // writer is an open ingest. It holds the ref until Close or Commit.
 type writer struct {
+	*ingest.Lock
 	s      *Store
 	f      *os.File // nil once closed
-	dir    string
-	note   note
+	note   ingest.Note
 	hash   digest.Digester
 	offset int64
-	// updated is when bytes came last, in nanoseconds; others may ask. A file's own
-	// time is as coarse as the kernel's tick.
-	updated atomic.Int64
 }
 
 var errClosed = fmt.Errorf("the writer is closed: %w", errdefs.ErrFailedPrecondition)
@@ -39,34 +36,22 @@ func (w *writer) Write(p []byte) (int, error) {
 	n, err := w.f.Write(p)
 	w.hash.Hash().Write(p[:n])
 	w.offset += int64(n)
-	w.updated.Store(time.Now().UnixNano())
-	return n, classify(fmt.Sprintf("ingest %q", w.note.Ref), err)
+	w.Touch(time.Now())
+	return n, classify(fmt.Sprintf("ingest %q", w.Ref), err)
 }
-
-func (w *writer) lastWrite() time.Time { return time.Unix(0, w.updated.Load()) }
 
 func (w *writer) Digest() digest.Digest { return w.hash.Digest() }
 
 func (w *writer) Status() (content.Status, error) {
-	return w.note.status(w.offset, w.lastWrite()), nil
+	return w.note.Status(w.offset, w.LastWrite()), nil
 }
 
 func (w *writer) Close() error {
 	if w.f == nil {
 		return nil
 	}
-	// The file's time is made exact, for whoever asks later.
-	at := w.lastWrite()
-	err := os.Chtimes(w.f.Name(), time.Time{}, at)
-	if err == nil {
-		w.s.park(w.note.Ref, w)
-	}
-	err = errors.Join(err, w.f.Close())
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil // committed
-	}
+	err := w.Leave(w.f, func() { w.s.park(w) })
 	w.f = nil
-	w.s.unlock(w.note.Ref)
 	return err
 }
 
@@ -75,14 +60,14 @@ func (w *writer) Truncate(size int64) error {
 		return errClosed
 	}
 	if size != 0 {
-		return fmt.Errorf("ingest %q can only be truncated to 0, not %d: %w", w.note.Ref, size, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("ingest %q can only be truncated to 0, not %d: %w", w.Ref, size, errdefs.ErrInvalidArgument)
 	}
 	if w.offset == 0 {
 		return nil
 	}
 	w.hash.Hash().Reset()
 	w.offset = 0
-	w.updated.Store(time.Now().UnixNano())
+	w.Touch(time.Now())
 	if _, err := w.f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
@@ -104,10 +89,10 @@ func (w *writer) Commit(_ context.Context, size int64, expected digest.Digest, _
 		}
 	}
 	if size > 0 && size != w.offset {
-		return fmt.Errorf("ingest %q has %d bytes, expected %d: %w", w.note.Ref, w.offset, size, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("ingest %q has %d bytes, expected %d: %w", w.Ref, w.offset, size, errdefs.ErrFailedPrecondition)
 	}
 	if expected != "" && expected != got {
-		return fmt.Errorf("ingest %q has digest %s, expected %s: %w", w.note.Ref, got, expected, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("ingest %q has digest %s, expected %s: %w", w.Ref, got, expected, errdefs.ErrFailedPrecondition)
 	}
 	return w.publish(got)
 }
@@ -123,7 +108,7 @@ func (w *writer) rehash(alg digest.Algorithm) (digest.Digest, error) {
 func (w *writer) publish(dgst digest.Digest) error {
 	target := w.s.Path(dgst)
 	if _, err := os.Stat(target); err == nil {
-		return errors.Join(fmt.Errorf("blob %s: %w", dgst, errdefs.ErrAlreadyExists), os.RemoveAll(w.dir))
+		return errors.Join(fmt.Errorf("blob %s: %w", dgst, errdefs.ErrAlreadyExists), os.RemoveAll(w.Dir))
 	}
 	what := "blob " + dgst.String()
 	if err := w.f.Sync(); err != nil {
@@ -135,13 +120,13 @@ func (w *writer) publish(dgst digest.Digest) error {
 	if err := ensureDir(filepath.Dir(target)); err != nil {
 		return classify(what, err)
 	}
-	if err := os.Rename(filepath.Join(w.dir, "data"), target); err != nil {
+	if err := os.Rename(filepath.Join(w.Dir, "data"), target); err != nil {
 		return classify(what, err)
 	}
 	if err := safefile.SyncDir(filepath.Dir(target)); err != nil {
 		return classify(what, err)
 	}
-	return os.RemoveAll(w.dir)
+	return os.RemoveAll(w.Dir)
 }
 
 // ensureDir makes an algorithm's folder the first time, durably.

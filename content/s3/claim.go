@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -98,7 +97,7 @@ func (s *Store) sign(ctx context.Context) (string, error) {
 
 // sweep removes parts and objects of ingests that no note on this machine tells of.
 func (s *Store) sweep(ctx context.Context) error {
-	known, err := s.noted()
+	known, err := s.noted(ctx)
 	if err != nil {
 		return err
 	}
@@ -120,14 +119,13 @@ func (s *Store) sweep(ctx context.Context) error {
 }
 
 // noted are the objects of ingests that have a note.
-func (s *Store) noted() (map[string]bool, error) {
-	dirs, err := os.ReadDir(filepath.Join(s.root, "ingest"))
-	if err != nil {
-		return nil, err
-	}
+func (s *Store) noted(ctx context.Context) (map[string]bool, error) {
 	known := map[string]bool{}
-	for _, d := range dirs {
-		if n, err := loadNote(filepath.Join(s.root, "ingest", d.Name())); err == nil {
+	for dir, err := range s.IngestDirs(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if n, err := loadNote(dir); err == nil {
 			known[n.Object] = true
 		}
 	}

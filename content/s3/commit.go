@@ -24,7 +24,7 @@ func (w *writer) Commit(ctx context.Context, size int64, expected digest.Digest,
 	}
 	defer w.Close()
 	if size > 0 && size != w.offset() {
-		return fmt.Errorf("ingest %q has %d bytes, expected %d: %w", w.note.Ref, w.offset(), size, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("ingest %q has %d bytes, expected %d: %w", w.Ref, w.offset(), size, errdefs.ErrFailedPrecondition)
 	}
 	if err := w.s.claim(ctx); err != nil {
 		return err
@@ -34,7 +34,7 @@ func (w *writer) Commit(ctx context.Context, size int64, expected digest.Digest,
 		return w.named(err)
 	}
 	if expected != "" && expected != got {
-		return fmt.Errorf("ingest %q has digest %s, expected %s: %w", w.note.Ref, got, expected, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("ingest %q has digest %s, expected %s: %w", w.Ref, got, expected, errdefs.ErrFailedPrecondition)
 	}
 	return w.publish(ctx, got)
 }
@@ -78,7 +78,7 @@ func (w *writer) publish(ctx context.Context, dgst digest.Digest) error {
 		if err := w.s.forget(ctx, w.note); err != nil {
 			return w.named(err)
 		}
-		return errors.Join(fmt.Errorf("blob %s: %w", dgst, errdefs.ErrAlreadyExists), os.RemoveAll(w.dir))
+		return errors.Join(fmt.Errorf("blob %s: %w", dgst, errdefs.ErrAlreadyExists), os.RemoveAll(w.Dir))
 	case !errdefs.IsNotFound(err):
 		return err
 	}
@@ -90,7 +90,7 @@ func (w *writer) publish(ctx context.Context, dgst digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	return w.named(os.RemoveAll(w.dir))
+	return w.named(os.RemoveAll(w.Dir))
 }
 
 // put sends what fits into one part.

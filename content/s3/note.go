@@ -2,7 +2,6 @@ package s3
 
 import (
 	"encoding"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,20 +9,16 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/orlop/orlop/content"
-	"github.com/orlop/orlop/internal/safefile"
+	"github.com/orlop/orlop/content/ingest"
 )
 
 // note is ref.json: what the bytes that aren't sent don't tell.
 type note struct {
-	Ref      string        `json:"ref"`
-	Total    int64         `json:"total,omitempty"`
-	Expected digest.Digest `json:"expected,omitempty"`
-	Started  time.Time     `json:"started"`
+	ingest.Note
 	// Object and Upload name the upload of parts; empty until the first is full.
 	Object string `json:"object,omitempty"`
 	Upload string `json:"upload,omitempty"`
@@ -48,10 +43,6 @@ func (n *note) sent() (sum int64) {
 	return sum
 }
 
-func (n *note) status(offset int64, updated time.Time) content.Status {
-	return content.Status{Ref: n.Ref, Offset: offset, Total: n.Total, Expected: n.Expected, Started: n.Started, Updated: updated}
-}
-
 // next is the file of the part that is being filled.
 func (n *note) next(dir string) string {
 	return filepath.Join(dir, partPrefix+strconv.Itoa(len(n.Parts)+1))
@@ -74,40 +65,32 @@ func (n *note) digester() (digest.Digester, error) {
 
 // save replaces the note: durably, once the server has something that it tells of.
 func (n *note) save(dir string) error {
-	data, err := json.Marshal(n)
-	if err != nil {
-		return err
-	}
-	write := safefile.Replace
-	if n.Upload != "" {
-		write = safefile.Write
-	}
-	return write(filepath.Join(dir, "ref.json"), data, 0o600)
+	return ingest.Save(dir, n, n.Upload != "")
 }
 
 // loadNote reads a note; one that is missing or torn is fs.ErrNotExist.
 func loadNote(dir string) (*note, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "ref.json"))
-	if err != nil {
-		return nil, err
-	}
 	n := &note{}
-	if json.Unmarshal(data, n) != nil || n.Ref == "" || !n.Algorithm.Available() || refName(n.Ref) != filepath.Base(dir) {
-		return nil, fmt.Errorf("%s: torn: %w", dir, fs.ErrNotExist)
-	}
-	return n, nil
+	return n, ingest.Load(dir, n)
 }
 
-// offset is how far an ingest on the disk has come, and when.
-func (n *note) offset(dir string) (int64, time.Time, error) {
+// Whole reports whether the note tells of the ingest in the folder of that name.
+func (n *note) Whole(name string) bool { return n.Algorithm.Available() && n.Note.Whole(name) }
+
+// stat returns how far the ingest in a folder has come, and when.
+func stat(dir string) (content.Status, error) {
+	n, err := loadNote(dir)
+	if err != nil {
+		return content.Status{}, err
+	}
 	fi, err := os.Stat(n.next(dir))
 	if errors.Is(err, fs.ErrNotExist) {
-		return n.sent(), n.Started, nil
+		return n.Status(n.sent(), n.Started), nil
 	}
 	if err != nil {
-		return 0, time.Time{}, err
+		return content.Status{}, err
 	}
-	return n.sent() + fi.Size(), fi.ModTime(), nil
+	return n.Status(n.sent()+fi.Size(), fi.ModTime()), nil
 }
 
 // dropOld removes files of parts that were sent before a crash.

@@ -22,8 +22,7 @@
 // [Config].Stall is given up, and what failed for a reason that may pass is tried
 // [Config].Tries times. Then it is Unavailable, and ingests stay for their writers.
 //
-// All methods are safe for concurrent use, a Writer's are for one goroutine. Lock
-// order: claimMu, then mu.
+// All methods are safe for concurrent use, a Writer's are for one goroutine.
 package s3
 
 import (
@@ -31,7 +30,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -42,6 +40,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/orlop/orlop/content"
+	"github.com/orlop/orlop/content/ingest"
 )
 
 // Bounds, from the S3 API's section "Amazon S3 multipart upload limits".
@@ -105,16 +104,14 @@ func (c Config) Validate() error {
 
 // Store is a content.Store without labels. Only one process may use a root.
 type Store struct {
+	*ingest.Folders // its ingests: Writer, Status, ListStatuses, Abort, TornIngests, DropTorn
+
 	cfg  Config
-	root string
 	id   string // of the owner's mark
 	core *minio.Core
 
 	claimMu sync.Mutex
 	claimed bool
-
-	mu   sync.Mutex
-	open map[string]*writer // refs with a writer; nil while it is opened or aborted
 }
 
 var (
@@ -123,17 +120,20 @@ var (
 	_ content.Locator = (*Store)(nil)
 )
 
-// Open prepares root, the folder on this machine, and returns the store. The server is
-// not asked: it may come up later.
+// Open prepares root, the folder on this machine, and returns the store. Ingests that a
+// crash left torn are gone there. The server is not asked, as it may come up later; what it
+// has of them goes before its blobs are first listed, removed or added to.
 func Open(root string, cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	cfg = cfg.filled()
-	if err := os.MkdirAll(filepath.Join(root, "ingest"), 0o700); err != nil {
-		return nil, fmt.Errorf("content store: %w", err)
+	s := &Store{cfg: cfg}
+	var err error
+	s.Folders, err = ingest.Open(root, ingest.Backend{Has: s.has, Stat: stat, Open: s.writer, Forget: s.abort})
+	if err == nil {
+		s.id, err = identity(filepath.Join(root, "id"))
 	}
-	id, err := identity(filepath.Join(root, "id"))
 	if err != nil {
 		return nil, fmt.Errorf("content store: %w", err)
 	}
@@ -145,13 +145,12 @@ func Open(root string, cfg Config) (*Store, error) {
 	if cfg.VirtualHost {
 		lookup = minio.BucketLookupDNS
 	}
-	core, err := minio.NewCore(u.Host, &minio.Options{Creds: cfg.credentials(), Secure: u.Scheme == "https", Transport: transport(cfg.Stall),
+	s.core, err = minio.NewCore(u.Host, &minio.Options{Creds: cfg.credentials(), Secure: u.Scheme == "https", Transport: transport(cfg.Stall),
 		Region: cfg.Region, BucketLookup: lookup, MaxRetries: cfg.Tries})
 	if err != nil {
 		return nil, fmt.Errorf("content store: %w", err)
 	}
-	s := &Store{cfg: cfg, root: root, id: id, core: core, open: map[string]*writer{}}
-	return s, s.dropTornFolders()
+	return s, nil
 }
 
 func (c Config) filled() Config {

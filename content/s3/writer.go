@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -17,28 +16,25 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/orlop/orlop/content"
+	"github.com/orlop/orlop/content/ingest"
 )
 
 // writer is an open ingest. It holds the ref until Close or Commit.
 type writer struct {
+	*ingest.Lock
 	s    *Store
 	ctx  context.Context // of Writer, without its end: a part that is being sent is of use
-	dir  string
 	note *note
 	f    *os.File // of the part that is being filled; nil once closed
 	hash digest.Digester
 	sent int64 // bytes that the server has
 	held int64 // bytes in f
-	// updated is when bytes came last, in nanoseconds; others may ask.
-	updated atomic.Int64
 }
 
 var errClosed = fmt.Errorf("the writer is closed: %w", errdefs.ErrFailedPrecondition)
 
-func (w *writer) touched(at time.Time)  { w.updated.Store(at.UnixNano()) }
-func (w *writer) lastWrite() time.Time  { return time.Unix(0, w.updated.Load()) }
 func (w *writer) Digest() digest.Digest { return w.hash.Digest() }
-func (w *writer) named(err error) error { return wrap(fmt.Sprintf("ingest %q", w.note.Ref), err) }
+func (w *writer) named(err error) error { return wrap(fmt.Sprintf("ingest %q", w.Ref), err) }
 func (w *writer) offset() int64         { return w.sent + w.held }
 
 func wrap(what string, err error) error {
@@ -50,7 +46,7 @@ func wrap(what string, err error) error {
 
 // Status returns where the ingest stands.
 func (w *writer) Status() (content.Status, error) {
-	return w.note.status(w.offset(), w.lastWrite()), nil
+	return w.note.Status(w.offset(), w.LastWrite()), nil
 }
 
 // room is how large the part that is being filled gets: larger the more there are, so
@@ -77,7 +73,7 @@ func (w *writer) Write(p []byte) (n int, err error) {
 		got, err := w.f.Write(p[n:min(int64(len(p)), int64(n)+w.room()-w.held)])
 		w.hash.Hash().Write(p[n : n+got])
 		n, w.held = n+got, w.held+int64(got)
-		w.touched(time.Now())
+		w.Touch(time.Now())
 		if err != nil {
 			return n, w.named(err)
 		}
@@ -107,11 +103,11 @@ func (w *writer) send() error {
 	}
 	next := *w.note
 	next.Parts, next.Hash = append(w.note.Parts, part{got.ETag, w.held}), state
-	if err := next.save(w.dir); err != nil {
+	if err := next.save(w.Dir); err != nil {
 		return err
 	}
 	old := w.f
-	f, err := os.OpenFile(next.next(w.dir), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(next.next(w.Dir), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -136,7 +132,7 @@ func (w *writer) begin() error {
 		return classify("an upload of parts", err)
 	}
 	w.note.Object, w.note.Upload = object, upload
-	return w.note.save(w.dir)
+	return w.note.save(w.Dir)
 }
 
 // mediaType is what browsers and proxies are told of objects.
@@ -159,13 +155,8 @@ func (w *writer) Close() error {
 	if w.f == nil {
 		return nil
 	}
-	// The file's time is made exact, for whoever asks later.
-	err := errors.Join(os.Chtimes(w.f.Name(), time.Time{}, w.lastWrite()), w.f.Close())
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil // committed
-	}
+	err := w.Leave(w.f, nil)
 	w.f = nil
-	w.s.unlock(w.note.Ref)
 	return err
 }
 
@@ -175,7 +166,7 @@ func (w *writer) Truncate(size int64) error {
 		return errClosed
 	}
 	if size != 0 {
-		return fmt.Errorf("ingest %q can only be truncated to 0, not %d: %w", w.note.Ref, size, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("ingest %q can only be truncated to 0, not %d: %w", w.Ref, size, errdefs.ErrInvalidArgument)
 	}
 	if w.offset() == 0 {
 		return nil
@@ -188,11 +179,11 @@ func (w *writer) Truncate(size int64) error {
 	}
 	n := *w.note
 	n.Object, n.Upload, n.Parts, n.Hash = "", "", nil, nil
-	if err := n.save(w.dir); err != nil {
+	if err := n.save(w.Dir); err != nil {
 		return w.named(err)
 	}
 	w.note = &n
 	err := w.resume()
-	w.touched(time.Now())
+	w.Touch(time.Now())
 	return w.named(err)
 }

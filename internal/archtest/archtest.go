@@ -73,7 +73,7 @@ var rooms = []room{
 	{dir: "protobuf", ours: join(ports, "api", "core", "internal"), theirs: join(vocab, wire...)},
 	{dir: "core", ours: []string{"core", "internal"}, theirs: vocab, std: []string{"os", "net", "os/exec", "net/http", "syscall"}},
 	{dir: "content", ours: []string{"core", "internal"}, theirs: slices.Concat(vocab, system, []string{"golang.org/x/sync"}),
-		drivers: true, helpers: []string{"contenttest"}},
+		drivers: true, helpers: []string{"contenttest", "ingest"}},
 	{dir: "content/proxy", ours: []string{"core", "content", "internal", "protobuf"}, theirs: slices.Concat(vocab, wire)},
 	{dir: "content/s3", ours: []string{"core", "content", "internal"}, theirs: join(vocab, "github.com/minio/minio-go/v7")},
 	{dir: "snapshotters", ours: []string{"core", "internal"}, theirs: slices.Concat(vocab, system, pack, []string{"golang.org/x/sync"}),
