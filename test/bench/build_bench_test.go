@@ -1,13 +1,12 @@
 package bench
 
 import (
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
+	"github.com/orlop/orlop/test/e2e"
 	"github.com/orlop/orlop/test/testimage"
 )
 
@@ -70,12 +69,8 @@ func startBuilder(b *testing.B, dir string) []builder {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { cmd.Process.Signal(os.Interrupt); cmd.Wait() })
-	for range 200 {
-		if c, err := net.Dial("unix", filepath.Join(state, "docker.sock")); err == nil {
-			c.Close()
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
+	if !e2e.Listens("unix", filepath.Join(state, "docker.sock")) {
+		b.Fatal("the daemon does not come up")
 	}
 	env := []string{"DOCKER_HOST=unix://" + filepath.Join(state, "docker.sock"), "ORLOP_ADDRESS=" + filepath.Join(state, "orlopd.sock"), "DOCKER_BUILDKIT=0", "DOCKER_CONFIG=" + dir}
 	load := exec.Command("sh", "-c", `tar cf image.tar -C layout . && ctr -a state/orlopd.sock images import --base-name localhost/box image.tar`)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/orlop/orlop/test/e2e"
 )
 
 // daemon is a private one, without images: containers run from a folder.
@@ -47,12 +48,8 @@ func startDaemon(b *testing.B) *daemon {
 	}
 	b.Cleanup(func() { cmd.Process.Signal(os.Interrupt); cmd.Wait(); os.RemoveAll(state) })
 	sock := filepath.Join(state, "orlopd.sock")
-	for range 200 {
-		if c, err := net.Dial("unix", sock); err == nil {
-			c.Close()
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
+	if !e2e.Listens("unix", sock) {
+		b.Fatal("the daemon does not come up")
 	}
 	conn, err := grpc.NewClient("unix://"+sock, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -3,12 +3,10 @@ package bench
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -21,6 +19,7 @@ import (
 	"github.com/orlop/orlop/services/remote"
 	"github.com/orlop/orlop/services/unpack"
 	"github.com/orlop/orlop/snapshotters"
+	"github.com/orlop/orlop/test/e2e"
 	"github.com/orlop/orlop/test/testimage"
 )
 
@@ -33,29 +32,8 @@ func startRegistry(b *testing.B) string {
 			b.Skip(err)
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	dir := b.TempDir()
-	cfg := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir, address)
-	if err := os.WriteFile(filepath.Join(dir, "config.yml"), []byte(cfg), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	registry := exec.Command("docker-registry", "serve", filepath.Join(dir, "config.yml"))
-	if err := registry.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { registry.Process.Kill(); registry.Wait() })
-	for range 200 {
-		if c, err := net.Dial("tcp", address); err == nil {
-			c.Close()
-			break
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
+	dir, address := b.TempDir(), e2e.FreeAddress(b)
+	e2e.Registry(b, address, filepath.Join(dir, "registry"))
 	if err := testimage.WriteLarge(filepath.Join(dir, "layout")); err != nil {
 		b.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,12 +31,7 @@ type registryServer struct {
 // openRegistry starts Orlop's registry, Debian's docker-registry, or distribution 3.
 func openRegistry(b *testing.B, name string) *registryServer {
 	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	s := &registryServer{b: b, address: l.Addr().String()}
-	l.Close()
+	s := &registryServer{b: b, address: e2e.FreeAddress(b)}
 	dir := b.TempDir()
 	file, text := filepath.Join(dir, "config"), fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir, s.address)
 	switch name {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/orlop/orlop/test/e2e"
 	"github.com/orlop/orlop/test/testimage"
 )
 
@@ -133,14 +133,9 @@ func (r *rig) stop(sig syscall.Signal) {
 
 func (r *rig) wait(network, address string) {
 	r.t.Helper()
-	for range 400 {
-		if c, err := net.Dial(network, address); err == nil {
-			c.Close()
-			return
-		}
-		time.Sleep(25 * time.Millisecond)
+	if !e2e.Listens(network, address) {
+		r.t.Fatalf("nothing listens on %s\n%s", address, r.log())
 	}
-	r.t.Fatalf("nothing listens on %s\n%s", address, r.log())
 }
 
 func (r *rig) log() string {
@@ -151,19 +146,8 @@ func (r *rig) log() string {
 // startRegistry starts a registry with the image box in it.
 func (r *rig) startRegistry() {
 	r.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.registry = l.Addr().String()
-	l.Close()
-	r.write("registry.yml", fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %s}, delete: {enabled: true}}\nhttp: {addr: %q}\n", r.path("registry"), r.registry))
-	cmd := exec.Command("docker-registry", "serve", r.path("registry.yml"))
-	if err := cmd.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	r.wait("tcp", r.registry)
+	r.registry = e2e.FreeAddress(r.t)
+	e2e.Registry(r.t, r.registry, r.path("registry"))
 	if err := testimage.Write(r.path("layout")); err != nil {
 		r.t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +18,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/orlop/orlop/test/e2e"
 )
 
 // registryRig is a daemon that is only a registry, which collects all the time.
@@ -38,12 +39,7 @@ func TestKilledRegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &registryRig{t: t, dir: t.TempDir(), address: l.Addr().String(), acked: map[string]digest.Digest{}}
-	l.Close()
+	r := &registryRig{t: t, dir: t.TempDir(), address: e2e.FreeAddress(t), acked: map[string]digest.Digest{}}
 	config := fmt.Sprintf(`version = 4
 only_plugins = ["io.containerd.server.v1.registry", "io.containerd.gc.v1.scheduler"]
 [plugins."io.containerd.gc.v1.scheduler"]

@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/orlop/orlop/test/e2e"
 	"github.com/orlop/orlop/test/testimage"
 )
 
@@ -82,7 +81,9 @@ func (r *rig) start() {
 	if err := r.daemon.Start(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.wait("unix", r.socket())
+	if !e2e.Listens("unix", r.socket()) {
+		r.t.Fatalf("nothing listens on %s\n%s", r.socket(), r.log())
+	}
 	for range 400 {
 		if _, code := r.ctr("version"); code == 0 {
 			r.killed.Store(false)
@@ -106,36 +107,10 @@ func (r *rig) log() string {
 	return string(log[max(0, len(log)-8000):])
 }
 
-func (r *rig) wait(network, address string) {
-	r.t.Helper()
-	for range 400 {
-		if c, err := net.Dial(network, address); err == nil {
-			c.Close()
-			return
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	r.t.Fatalf("nothing listens on %s\n%s", address, r.log())
-}
-
 func (r *rig) startRegistry() {
 	r.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	cfg := fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", r.path("registry"), address)
-	if err := os.WriteFile(r.path("registry.yml"), []byte(cfg), 0o600); err != nil {
-		r.t.Fatal(err)
-	}
-	registry := exec.Command("docker-registry", "serve", r.path("registry.yml"))
-	if err := registry.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { registry.Process.Kill(); registry.Wait() })
-	r.wait("tcp", address)
+	address := e2e.FreeAddress(r.t)
+	e2e.Registry(r.t, address, r.path("registry"))
 	r.images.base, r.images.small, r.images.medium = address+"/base:1", address+"/small:1", address+"/medium:1"
 	for _, name := range []string{r.images.base, r.images.small, r.images.medium} {
 		layout := r.path("layout")

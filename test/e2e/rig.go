@@ -4,8 +4,6 @@
 package e2e
 
 import (
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,12 +18,11 @@ import (
 
 // Rig is a private daemon and a registry on loopback with an image of three layers.
 type Rig struct {
-	t        *testing.T
-	bin      string
-	dir      string
-	daemon   *exec.Cmd
-	registry *exec.Cmd
-	Image    string // its name in the registry
+	t      *testing.T
+	bin    string
+	dir    string
+	daemon *exec.Cmd
+	Image  string // its name in the registry
 }
 
 // New starts a rig and ends it with the test, checking that nothing is left.
@@ -71,7 +68,10 @@ func (r *Rig) Start() {
 	if err := r.daemon.Start(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.waitFor("unix", r.Socket())
+	if !Listens("unix", r.Socket()) {
+		log, _ := os.ReadFile(r.path("orlopd.log"))
+		r.t.Fatalf("nothing listens on %s\n%s", r.Socket(), log)
+	}
 }
 
 // configure writes the config for the next start.
@@ -89,36 +89,10 @@ func (r *Rig) Stop(sig syscall.Signal) {
 	r.daemon.Wait()
 }
 
-func (r *Rig) waitFor(network, address string) {
-	r.t.Helper()
-	for range 200 {
-		if c, err := net.Dial(network, address); err == nil {
-			c.Close()
-			return
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	log, _ := os.ReadFile(r.path("orlopd.log"))
-	r.t.Fatalf("nothing listens on %s\n%s", address, log)
-}
-
 func (r *Rig) startRegistry() {
 	r.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	cfg := fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", r.path("registry"), address)
-	if err := os.WriteFile(r.path("registry.yml"), []byte(cfg), 0o600); err != nil {
-		r.t.Fatal(err)
-	}
-	r.registry = exec.Command("docker-registry", "serve", r.path("registry.yml"))
-	if err := r.registry.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-	r.waitFor("tcp", address)
+	address := FreeAddress(r.t)
+	Registry(r.t, address, r.path("registry"))
 	r.Image = address + "/busybox:latest"
 	if err := testimage.Write(r.path("layout")); err != nil {
 		r.t.Fatal(err)
@@ -140,10 +114,6 @@ func (r *Rig) close() {
 			}
 		}
 		r.Stop(syscall.SIGTERM)
-	}
-	if r.registry != nil {
-		r.registry.Process.Kill()
-		r.registry.Wait()
 	}
 	for range 100 { // a shim ends after it has answered that it will
 		if len(r.shims()) == 0 {

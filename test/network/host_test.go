@@ -5,7 +5,6 @@ package network_test
 
 import (
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/orlop/orlop/network/networktest"
+	"github.com/orlop/orlop/test/e2e"
 	"github.com/orlop/orlop/test/testimage"
 )
 
@@ -75,15 +75,10 @@ func (h *host) start() {
 	if err := h.daemon.Start(); err != nil {
 		h.Fatal(err)
 	}
-	for range 400 {
-		if c, err := net.Dial("unix", h.path("state", "docker.sock")); err == nil {
-			c.Close()
-			return
-		}
-		time.Sleep(25 * time.Millisecond)
+	if !e2e.Listens("unix", h.path("state", "docker.sock")) {
+		text, _ := os.ReadFile(h.path("log"))
+		h.Fatalf("the daemon does not come up: %s", text)
 	}
-	text, _ := os.ReadFile(h.path("log"))
-	h.Fatalf("the daemon does not come up: %s", text)
 }
 
 // stop ends the daemon, whose process nsenter has become.

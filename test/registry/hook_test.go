@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/orlop/orlop/test/e2e"
 )
 
 // receiver takes webhooks.
@@ -81,7 +83,7 @@ func (r *receiver) listen() (end func()) {
 // A receiver that is away, or fails, is told later and in order; one that is slow holds
 // up no push; the events after a kill come, too.
 func TestWebhooks(t *testing.T) {
-	r := &receiver{t: t, address: free(t)}
+	r := &receiver{t: t, address: e2e.FreeAddress(t)}
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/orlop/orlop/test/e2e"
 )
 
 // to is a config that pushes everything to a target.
@@ -110,7 +112,7 @@ func TestReplicationOverKills(t *testing.T) {
 	var failing atomic.Int64
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target.address})
 	proxy.ErrorLog = log.New(io.Discard, "", 0)
-	flaps := &http.Server{Addr: free(t), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	flaps := &http.Server{Addr: e2e.FreeAddress(t), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n := failing.Add(1); n%5 == 0 {
 			http.Error(w, "later", http.StatusServiceUnavailable)
 			return
@@ -170,7 +172,7 @@ func TestReplicationRefused(t *testing.T) {
 
 // Debian's registry as the target, with a password.
 func TestReplicationToDockerRegistry(t *testing.T) {
-	dir, address := t.TempDir(), free(t)
+	dir, address := t.TempDir(), e2e.FreeAddress(t)
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -52,7 +51,7 @@ type daemon struct {
 // (name, text, …) in it. It ends with the test.
 func serve(t *testing.T, config string, files ...string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, dir: t.TempDir(), address: free(t)}
+	d := &daemon{t: t, dir: t.TempDir(), address: e2e.FreeAddress(t)}
 	d.write("config.toml", "version = 4\n"+strings.NewReplacer("@DIR@", d.dir).Replace(config))
 	for i := 0; i < len(files); i += 2 {
 		d.write(files[i], files[i+1])
@@ -94,14 +93,9 @@ func (d *daemon) start() {
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
-	for range 400 {
-		if c, err := net.Dial("tcp", d.address); err == nil {
-			c.Close()
-			return
-		}
-		time.Sleep(25 * time.Millisecond)
+	if !e2e.Listens("tcp", d.address) {
+		d.t.Fatalf("no registry comes up: %s", d.log())
 	}
-	d.t.Fatalf("no registry comes up: %s", d.log())
 }
 
 // kill ends it without a warning.
@@ -141,16 +135,6 @@ func (d *daemon) ask(method, path string, body io.Reader, edit ...func(*http.Req
 		d.t.Fatal(err)
 	}
 	return res.StatusCode, res.Header, string(text)
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // crane runs the client; it returns what it says, and whether it was content.

@@ -4,12 +4,10 @@ package s3rig
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/orlop/orlop/test/e2e"
 )
@@ -33,7 +31,7 @@ type Server struct {
 // Start starts both, until the test ends.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{t: t, dir: t.TempDir(), address: free(t)}
+	s := &Server{t: t, dir: t.TempDir(), address: e2e.FreeAddress(t)}
 	for _, dir := range []string{s.Path(""), filepath.Join(s.dir, "about")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -65,15 +63,10 @@ func (s *Server) Up() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	for range 400 {
-		if c, err := net.Dial("tcp", s.address); err == nil {
-			c.Close()
-			return
-		}
-		time.Sleep(25 * time.Millisecond)
+	if !e2e.Listens("tcp", s.address) {
+		text, _ := os.ReadFile(log.Name())
+		s.t.Fatalf("no S3 server comes up: %s", text)
 	}
-	text, _ := os.ReadFile(log.Name())
-	s.t.Fatalf("no S3 server comes up: %s", text)
 }
 
 // Down kills the server.
@@ -84,16 +77,6 @@ func (s *Server) Down() {
 	s.cmd.Process.Kill()
 	s.cmd.Wait()
 	s.cmd = nil
-}
-
-func free(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // Endpoint is the address of the door.

@@ -20,7 +20,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/orlop/orlop/test/testimage"
+	"github.com/orlop/orlop/test/e2e"
 )
 
 // dockerRig gives each script a daemon of its own, with the image "box" in it, and
@@ -46,25 +46,13 @@ func TestOrlop(t *testing.T) {
 
 // testEngine runs the scripts of a folder, with programs from these folders.
 func testEngine(t *testing.T, scripts string, bins ...string) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it mounts file systems and starts containers")
-	}
-	dir, err := os.MkdirTemp("", "orlop-script-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := dockerRig{&rig{t: t, dir: dir}, dir + "/" + strings.Join(bins, ":"+dir+"/")}
-	t.Cleanup(r.close)
-	r.link()
+	r := dockerRig{rig: newRig(t)}
+	r.programs = r.dir + "/" + strings.Join(bins, ":"+r.dir+"/")
 	if err := errors.Join(os.Mkdir(r.path("posing"), 0o755), os.Symlink(r.path("bin", "orlop"), r.path("posing", "docker"))); err != nil {
 		t.Fatal(err)
 	}
+	r.writeImage()
 	r.startRegistry()
-	if err := testimage.Write(r.path("layout")); err != nil {
-		t.Fatal(err)
-	}
-	r.must("skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "oci:"+r.path("layout")+":latest", "docker://"+r.registry+"/box:latest")
-	r.must("tar", "cf", r.path("image.tar"), "-C", r.path("layout"), ".")
 	t.Run(scripts, func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir:   scripts,
@@ -75,7 +63,7 @@ func testEngine(t *testing.T, scripts string, bins ...string) {
 		})
 	})
 	for _, line := range strings.Split(r.must("cat", "/proc/self/mounts"), "\n") {
-		if strings.Contains(line, dir) {
+		if strings.Contains(line, r.dir) {
 			t.Errorf("a mount is left: %s", line)
 		}
 	}
@@ -129,7 +117,7 @@ func (r dockerRig) removeAll(env []string) {
 }
 
 // startDaemon starts the daemon, with its files below dir, and waits for its door.
-func startDaemon(bin, dir string, flags ...string) error {
+func startDaemon(bin, dir string) error {
 	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -149,11 +137,8 @@ func startDaemon(bin, dir string, flags ...string) error {
 	if err := os.WriteFile(filepath.Join(dir, "pid"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600); err != nil {
 		return err
 	}
-	for range 400 {
-		if c, err := net.Dial("unix", filepath.Join(dir, "state", "docker.sock")); err == nil {
-			return c.Close()
-		}
-		time.Sleep(25 * time.Millisecond)
+	if e2e.Listens("unix", filepath.Join(dir, "state", "docker.sock")) {
+		return nil
 	}
 	text, _ := os.ReadFile(log.Name())
 	return fmt.Errorf("the daemon does not come up: %s", text)

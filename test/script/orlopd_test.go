@@ -9,29 +9,15 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/orlop/orlop/test/testimage"
 )
 
 // Each script starts the daemons it needs, in its own folder: $WORK/root and
 // $WORK/state.
 func TestOrlopd(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it mounts file systems and starts containers")
-	}
-	dir, err := os.MkdirTemp("", "orlop-script-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{t: t, dir: dir}
-	t.Cleanup(r.close)
-	r.link()
+	r := newRig(t)
 	r.must("ln", "-s", "orlopd", r.path("bin", "containerd"))
+	r.writeImage()
 	r.startRegistry()
-	if err := testimage.Write(r.path("layout")); err != nil {
-		t.Fatal(err)
-	}
-	r.must("skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "oci:"+r.path("layout")+":latest", "docker://"+r.registry+"/box:latest")
 	t.Run("scripts", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir: "orlopd",

@@ -4,20 +4,17 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/orlop/orlop/test/e2e"
 	"github.com/orlop/orlop/test/s3rig"
-	"github.com/orlop/orlop/test/testimage"
 )
 
 // registryRig gives each script daemons with registries, and unmodified clients.
@@ -35,25 +32,13 @@ func TestRegistry(t *testing.T) { driveRegistry(t, nil) }
 func TestRegistryOnS3(t *testing.T) { driveRegistry(t, s3rig.Start(t)) }
 
 func driveRegistry(t *testing.T, objects *s3rig.Server) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it mounts file systems")
-	}
-	dir, err := os.MkdirTemp("", "orlop-script-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := registryRig{&rig{t: t, dir: dir}, objects}
-	t.Cleanup(r.close)
-	r.link()
+	r := registryRig{newRig(t), objects}
 	for _, tool := range []string{"crane", "oras"} {
 		if err := os.Symlink(e2e.Tool(t, tool), r.path("bin", tool)); err != nil && !errors.Is(err, os.ErrExist) {
 			t.Fatal(err)
 		}
 	}
-	if err := testimage.Write(r.path("layout")); err != nil {
-		t.Fatal(err)
-	}
-	r.must("tar", "cf", r.path("image.tar"), "-C", r.path("layout"), ".")
+	r.writeImage()
 	t.Run("scripts", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir:   "registry",
@@ -75,11 +60,7 @@ func (r registryRig) setup(e *testscript.Env) error {
 	}
 	e.Setenv("PATH", r.path("bin")+":"+os.Getenv("PATH"))
 	e.Setenv("HOME", e.WorkDir)
-	free, err := openAddress()
-	if err != nil {
-		return err
-	}
-	e.Setenv("FREE", free)
+	e.Setenv("FREE", e2e.FreeAddress(r.t))
 	e.Setenv("DIR", dir)
 	e.Setenv("LAYOUT", r.path("layout"))
 	e.Setenv("ARCHIVE", r.path("image.tar"))
@@ -110,13 +91,10 @@ func (r registryRig) registry(ts *testscript.TestScript, neg bool, args []string
 		ts.Check(os.MkdirAll(dir, 0o700))
 		address := ts.Getenv(strings.ToUpper(name))
 		if address == "" {
-			var err error
-			address, err = openAddress()
-			ts.Check(err)
+			address = e2e.FreeAddress(r.t)
 			ts.Defer(func() { signalDaemon(dir, syscall.SIGTERM) })
 		}
-		metrics, err := openAddress()
-		ts.Check(err)
+		metrics := e2e.FreeAddress(r.t)
 		ts.Setenv("METRICS", metrics)
 		text := strings.NewReplacer("@LISTEN@", address, "@METRICS@", metrics, "@UPSTREAM@", ts.Getenv("UPSTREAM"), "@WORK@", ts.Getenv("WORK"), "@DIR@", dir).Replace(ts.ReadFile(name+".toml")) + r.storage(dir)
 		ts.Check(os.WriteFile(filepath.Join(dir, "config.toml"), []byte(text), 0o600))
@@ -149,21 +127,10 @@ func (r registryRig) storage(dir string) string {
 	return r.objects.TOML(prefix + "/")
 }
 
-func openAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
 // answers waits until a registry listens, whose daemon is in dir.
 func answers(address, dir string) error {
-	for range 400 {
-		if c, err := net.Dial("tcp", address); err == nil {
-			return c.Close()
-		}
-		time.Sleep(25 * time.Millisecond)
+	if e2e.Listens("tcp", address) {
+		return nil
 	}
 	text, _ := os.ReadFile(filepath.Join(dir, "log"))
 	return fmt.Errorf("the registry does not come up: %s", text)

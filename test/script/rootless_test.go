@@ -16,7 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
-	"github.com/orlop/orlop/test/testimage"
+	"github.com/orlop/orlop/test/e2e"
 )
 
 // rootlessRig is a user of the system, made for the test, with a daemon of its own.
@@ -29,26 +29,14 @@ type rootlessRig struct {
 // TestRootless runs a daemon of an ordinary user, driven from the host by the unmodified
 // docker client.
 func TestRootless(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it makes a user")
-	}
 	for _, program := range []string{"docker", "newuidmap", "slirp4netns", "useradd"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("needs %s", program)
 		}
 	}
-	dir, err := os.MkdirTemp("", "orlop-script-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rootlessRig{rig: &rig{t: t, dir: dir}}
-	t.Cleanup(r.close)
-	r.link()
-	r.must("chmod", "711", dir, os.Getenv(programs))
-	if err := testimage.Write(r.path("layout")); err != nil {
-		t.Fatal(err)
-	}
-	r.must("tar", "cf", r.path("image.tar"), "-C", r.path("layout"), ".")
+	r := &rootlessRig{rig: newRig(t)}
+	r.must("chmod", "711", r.dir, os.Getenv(programs))
+	r.writeImage()
 	r.makeUser()
 	r.serveImage()
 	t.Run("scripts", func(t *testing.T) {
@@ -58,7 +46,7 @@ func TestRootless(t *testing.T) {
 				e.Setenv("PATH", r.path("bin")+":"+os.Getenv("PATH"))
 				e.Setenv("ARCHIVE", r.path("image.tar"))
 				e.Setenv("REGISTRY", r.registry)
-				e.Setenv("DIR", dir)
+				e.Setenv("DIR", r.dir)
 				e.Setenv("RUID", strconv.Itoa(r.uid))
 				e.Setenv("DOCKER_CONFIG", e.WorkDir)
 				e.Setenv("DOCKER_HOST", "unix://"+r.socketPath())
@@ -100,17 +88,14 @@ const outside = "10.250.0.1"
 func (r *rootlessRig) serveImage() {
 	r.t.Helper()
 	r.startRegistry()
-	r.must("skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "oci:"+r.path("layout")+":latest", "docker://"+r.registry+"/box:latest")
 	l, err := net.Listen("tcp", outside+":0")
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.registry = l.Addr().String()
 	l.Close()
-	config := fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", r.path("registry"), r.registry)
 	hosts := r.path("home", ".config", "orlop", "certs.d", r.registry)
 	for path, text := range map[string]string{
-		r.path("outside.yml"):                             config,
 		filepath.Join(hosts, "hosts.toml"):                fmt.Sprintf("server = \"http://%s\"\n", r.registry),
 		r.path("home", ".config", "orlop", "config.toml"): fmt.Sprintf("[plugins.\"io.containerd.transfer.v1.local\"]\nconfig_path = [%q]\n", filepath.Dir(hosts)),
 	} {
@@ -122,7 +107,7 @@ func (r *rootlessRig) serveImage() {
 		}
 	}
 	r.must("chown", "-R", r.name+":", r.path("home"))
-	r.start(exec.Command("docker-registry", "serve", r.path("outside.yml")), "tcp", r.registry)
+	e2e.Registry(r.t, r.registry, r.path("registry"))
 }
 
 // startUsers starts the daemon as the user and waits for its door.
@@ -143,11 +128,8 @@ func (r *rootlessRig) startUsers() error {
 	if err := os.WriteFile(r.path("pid"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600); err != nil {
 		return err
 	}
-	for range 400 {
-		if c, err := net.Dial("unix", r.socketPath()); err == nil {
-			return c.Close()
-		}
-		time.Sleep(25 * time.Millisecond)
+	if e2e.Listens("unix", r.socketPath()) {
+		return nil
 	}
 	text, _ := os.ReadFile(log.Name())
 	return fmt.Errorf("the daemon does not come up: %s", text)

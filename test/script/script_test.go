@@ -5,11 +5,9 @@ package script
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/orlop/orlop/test/e2e"
 	"github.com/orlop/orlop/test/testimage"
 )
 
@@ -30,10 +29,11 @@ type rig struct {
 	t        *testing.T
 	dir      string
 	registry string
-	running  []*exec.Cmd
 }
 
-func TestOrlopctl(t *testing.T) {
+// newRig makes a folder with the programs in bin, which goes with the test.
+func newRig(t *testing.T) *rig {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it mounts file systems and starts containers")
 	}
@@ -44,12 +44,24 @@ func TestOrlopctl(t *testing.T) {
 	r := &rig{t: t, dir: dir}
 	t.Cleanup(r.close)
 	r.link()
-	r.startDaemon()
-	r.startRegistry()
+	return r
+}
+
+// writeImage makes an image: layout, and the archive image.tar of that.
+func (r *rig) writeImage() {
+	r.t.Helper()
 	if err := testimage.Write(r.path("layout")); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	r.must("tar", "cf", r.path("image.tar"), "-C", r.path("layout"), ".")
+}
+
+func TestOrlopctl(t *testing.T) {
+	r := newRig(t)
+	r.startDaemon()
+	r.writeImage()
+	r.registry = e2e.FreeAddress(t)
+	e2e.Registry(t, r.registry, r.path("registry"))
 	t.Run("scripts", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Dir:                 "orlopctl",
@@ -61,7 +73,7 @@ func TestOrlopctl(t *testing.T) {
 	})
 	// All scripts together must leave nothing behind.
 	for _, line := range strings.Split(r.must("cat", "/proc/self/mounts"), "\n") {
-		if strings.Contains(line, dir) && !strings.Contains(line, "/shims") {
+		if strings.Contains(line, r.dir) && !strings.Contains(line, "/shims") {
 			t.Errorf("a mount is left: %s", line)
 		}
 	}
@@ -78,61 +90,32 @@ func (r *rig) must(name string, args ...string) string {
 	return string(out)
 }
 
-func (r *rig) start(cmd *exec.Cmd, network, address string) {
-	r.t.Helper()
-	log, err := os.Create(r.path(filepath.Base(cmd.Path) + ".log"))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-	r.running = append(r.running, cmd)
-	for range 200 {
-		if c, err := net.Dial(network, address); err == nil {
-			c.Close()
-			return
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	r.t.Fatalf("nothing listens on %s\n%s", address, r.must("cat", log.Name()))
-}
-
 func (r *rig) socket() string { return r.path("state", "orlopd.sock") }
 
+// startDaemon starts a daemon in the rig's own folder, which ends with the test.
 func (r *rig) startDaemon() {
 	r.t.Helper()
-	cmd := exec.Command(r.path("bin", "orlopd"), "--root", r.path("root"), "--state", r.path("state"))
-	cmd.Env = append(os.Environ(), "PATH="+r.path("bin")+":"+os.Getenv("PATH"))
-	r.start(cmd, "unix", r.socket())
+	if err := startDaemon(r.path("bin"), r.dir); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		if err := signalDaemon(r.dir, syscall.SIGTERM); err != nil {
+			r.t.Error(err)
+		}
+	})
 }
 
+// startRegistry starts a registry with the image box in it.
 func (r *rig) startRegistry() {
 	r.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.registry = l.Addr().String()
-	l.Close()
-	config := fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", r.path("registry"), r.registry)
-	if err := os.WriteFile(r.path("registry.yml"), []byte(config), 0o600); err != nil {
-		r.t.Fatal(err)
-	}
-	r.start(exec.Command("docker-registry", "serve", r.path("registry.yml")), "tcp", r.registry)
+	r.registry = e2e.FreeAddress(r.t)
+	e2e.Registry(r.t, r.registry, r.path("registry"))
+	r.must("skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", "oci:"+r.path("layout")+":latest", "docker://"+r.registry+"/box:latest")
 }
 
-// close ends what was started. Shims outlive the daemon if scripts left
-// containers, which is a mistake of theirs.
+// close shows what the rig's own daemon said if the test failed, and removes the folder.
 func (r *rig) close() {
-	for _, cmd := range slices.Backward(r.running) {
-		cmd.Process.Signal(syscall.SIGTERM)
-		cmd.Wait()
-	}
-	if r.t.Failed() {
-		log, _ := os.ReadFile(r.path("orlopd.log"))
+	if log, err := os.ReadFile(r.path("log")); err == nil && r.t.Failed() {
 		r.t.Logf("the daemon's log:\n%s", log)
 	}
 	os.RemoveAll(r.dir)

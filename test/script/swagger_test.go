@@ -15,11 +15,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/orlop/orlop/test/swagger"
-	"github.com/orlop/orlop/test/testimage"
 )
 
 var update = flag.Bool("update", false, "write golden files anew")
@@ -33,39 +31,11 @@ var update = flag.Bool("update", false, "write golden files anew")
 //
 // Operations that are not served, or not asked for there, are in testdata/swagger-absent.txt.
 func TestSwagger(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it mounts file systems and starts containers")
-	}
-	dir, err := os.MkdirTemp("", "orlop-swagger-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{t: t, dir: dir}
-	t.Cleanup(r.close)
-	r.link()
-	if err := testimage.Write(r.path("layout")); err != nil {
-		t.Fatal(err)
-	}
-	r.must("tar", "cf", r.path("image.tar"), "-C", r.path("layout"), ".")
-	if err := startDaemon(r.path("bin"), dir); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := signalDaemon(dir, syscall.SIGTERM); err != nil {
-			t.Error(err)
-		}
-	})
-	c := newChecker(t, filepath.Join(dir, "state", "docker.sock"))
-	t.Cleanup(c.removeAll)
+	c := newChecker(t)
 	script, err := os.ReadFile("testdata/swagger.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, err := os.ReadFile(r.path("image.tar"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.files = map[string][]byte{"@image": image}
 	for i, line := range strings.Split(string(script), "\n") {
 		if line != "" && line[0] != '#' {
 			c.request(fmt.Sprintf("swagger.txt:%d", i+1), line)
@@ -105,12 +75,24 @@ type checker struct {
 // newestVersion is the newest version of the API.
 const newestVersion = "v1.55"
 
-func newChecker(t *testing.T, socket string) *checker {
+// newChecker starts a daemon to check. Bodies can be @image, an archive.
+func newChecker(t *testing.T) *checker {
+	t.Helper()
+	r := newRig(t)
+	r.writeImage()
+	image, err := os.ReadFile(r.path("image.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/moby/moby/api").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &checker{t: t, folder: strings.TrimSpace(string(out)), specs: map[string]*swagger.Spec{}, socket: socket, asked: map[string]bool{}}
+	r.startDaemon()
+	c := &checker{t: t, folder: strings.TrimSpace(string(out)), specs: map[string]*swagger.Spec{}, socket: r.path("state", "docker.sock"),
+		asked: map[string]bool{}, files: map[string][]byte{"@image": image}}
+	t.Cleanup(c.removeAll)
+	return c
 }
 
 func (c *checker) spec(version string) *swagger.Spec {

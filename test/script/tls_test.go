@@ -14,9 +14,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/orlop/orlop/test/e2e"
 )
 
 // authority signs certificates for the test.
@@ -72,34 +73,18 @@ func (a *authority) write(name, kind string, data []byte) {
 // TestTLS reaches the Docker API by TCP: with a certificate that the daemon trusts,
 // and not without one, nor with another authority's, nor without TLS.
 func TestTLS(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: the daemon does")
-	}
-	dir, err := os.MkdirTemp("", "orlop-tls-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{t: t, dir: dir}
-	t.Cleanup(r.close)
-	r.link()
-	good, bad := newAuthority(t, dir, "ca"), newAuthority(t, dir, "stranger")
+	r := newRig(t)
+	good, bad := newAuthority(t, r.dir, "ca"), newAuthority(t, r.dir, "stranger")
 	good.issue("server", []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth})
 	good.issue("client", []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth})
 	bad.issue("intruder", []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth})
-	address := freeAddress(t)
+	address := e2e.FreeAddress(t)
 	config := fmt.Sprintf("version = 4\n[plugins.'io.containerd.server.v1.docker'.tcp]\nlisten = %q\nca = %q\ncert = %q\nkey = %q\n",
 		address, r.path("ca.pem"), r.path("server.pem"), r.path("server.key"))
 	if err := os.WriteFile(r.path("config.toml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := startDaemon(r.path("bin"), dir, "--config", r.path("config.toml")); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := signalDaemon(dir, syscall.SIGTERM); err != nil {
-			t.Error(err)
-		}
-	})
+	r.startDaemon()
 	trusted := []string{"-H", "tcp://" + address, "--tlsverify", "--tlscacert", r.path("ca.pem"), "--tlscert", r.path("client.pem"), "--tlskey", r.path("client.key")}
 	intruder := []string{"-H", "tcp://" + address, "--tlsverify", "--tlscacert", r.path("ca.pem"), "--tlscert", r.path("intruder.pem"), "--tlskey", r.path("intruder.key")}
 	clients := []string{r.path("bin", "orlop")}
@@ -118,14 +103,4 @@ func TestTLS(t *testing.T) {
 			}
 		}
 	}
-}
-
-// freeAddress is one that nobody listens at.
-func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
