@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,26 +27,36 @@ var building sync.Mutex
 // Tool returns the path of a client, which is built if need be.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
+	path, err := Fetch(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Fetch is Tool for those who have no test yet: tests that go where there is no network
+// need their tools before.
+func Fetch(name string) (string, error) {
 	tool, ok := tools[name]
 	if !ok {
-		t.Fatalf("no tool is called %s", name)
+		return "", fmt.Errorf("no tool is called %s", name)
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	dir := filepath.Join(cache, "orlop-test", "bin", name+"@"+tool.version)
 	path := filepath.Join(dir, name)
 	building.Lock()
 	defer building.Unlock()
 	if _, err := os.Stat(path); err == nil {
-		return path
+		return path, nil
 	}
 	cmd := exec.Command("go", "install", tool.pkg+"@"+tool.version)
 	cmd.Dir = os.TempDir() // outside of this module
 	cmd.Env = append(os.Environ(), "GOBIN="+dir, "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go install %s@%s: %v\n%s", tool.pkg, tool.version, err, out)
+		return "", fmt.Errorf("go install %s@%s: %w: %s", tool.pkg, tool.version, err, out)
 	}
-	return path
+	return path, nil
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/orlop/orlop/test/e2e"
 )
 
 // TestMain runs the tests in a network namespace of their own, where daemons make
@@ -16,6 +18,11 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	dir, err := buildPrograms()
+	for _, tool := range []string{"crane", "oras", "versitygw"} {
+		if err == nil {
+			_, err = e2e.Fetch(tool)
+		}
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
