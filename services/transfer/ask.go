@@ -46,3 +46,8 @@ func (s *Service) Read(ctx context.Context, r Registry, desc ocispec.Descriptor)
 	}
 	return data, err
 }
+
+// Search asks a registry for repositories with a term in their names, at most limit.
+func (s *Service) Search(ctx context.Context, host, term string, limit int, credentials remote.CredentialFunc) ([]remote.Found, error) {
+	return s.client(Registry{Credentials: credentials}).Search(ctx, host, term, limit)
+}
