@@ -233,7 +233,13 @@ func (e *Engine) mustRun(ref string) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch s := c.state(); {
+	s := c.state()
+	if s.Running && s.PID == 0 { // it is being started
+		c.op.Lock()
+		s = c.state()
+		c.op.Unlock()
+	}
+	switch {
 	case s.Restarting:
 		return nil, conflict("Container %s is restarting, wait until the container is running", c.ID)
 	case !s.Running:
