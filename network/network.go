@@ -152,6 +152,9 @@ type Options struct {
 	// HostAddress is where ports without a host address are published; the zero
 	// value is every address.
 	HostAddress netip.Addr
+	// Source4 and Source6 are the host's addresses behind which NAT hides sandboxes;
+	// the zero value is that of the interface by which a packet leaves.
+	Source4, Source6 netip.Addr
 	// Parent is the host's interface for macvlan and ipvlan.
 	Parent string
 	// Mode is macvlan's (bridge, private, vepa, passthru) or ipvlan's (l2, l3).
@@ -235,6 +238,21 @@ func CheckInterface(name string) error {
 	return nil
 }
 
+// CheckSource tells why packets of a family can't come from an address.
+func CheckSource(a netip.Addr, v6 bool) error {
+	family := "IPv4"
+	if v6 {
+		family = "IPv6"
+	}
+	switch {
+	case !a.IsValid() || a.Is6() != v6 || a.Is4In6() || a.Zone() != "":
+		return fmt.Errorf("source address %s is not an address of %s: %w", a, family, errdefs.ErrInvalidArgument)
+	case a.IsUnspecified() || a.IsMulticast():
+		return fmt.Errorf("source address %s is none of a host: %w", a, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
 // Check tells what is wrong with a network, whatever its driver.
 func (n *Network) Check() error {
 	if !idFormat.MatchString(n.ID) {
@@ -251,6 +269,11 @@ func (n *Network) Check() error {
 	for _, mode := range []GatewayMode{n.Options.Gateway4, n.Options.Gateway6} {
 		if err := n.checkMode(mode); err != nil {
 			return err
+		}
+	}
+	for v6, a := range map[bool]netip.Addr{false: n.Options.Source4, true: n.Options.Source6} {
+		if err := CheckSource(a, v6); a.IsValid() && err != nil {
+			return fmt.Errorf("network %q: %w", n.ID, err)
 		}
 	}
 	for _, p := range n.Pools {

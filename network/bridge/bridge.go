@@ -279,7 +279,8 @@ func (b *bridged) mode(a netip.Addr) network.GatewayMode {
 // rules are what the firewall is told.
 func (b *bridged) rules() firewall.Network {
 	return firewall.Network{Bridge: b.name, Internal: b.Internal,
-		Mode4: b.Options.Gateway4, Mode6: b.Options.Gateway6, Masquerade: !b.Options.NoMasquerade}
+		Mode4: b.Options.Gateway4, Mode6: b.Options.Gateway6,
+		Masquerade: !b.Options.NoMasquerade, Source4: b.Options.Source4, Source6: b.Options.Source6}
 }
 
 // Remove implements [network.Driver].

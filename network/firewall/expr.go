@@ -159,3 +159,12 @@ func dnat(v4 bool) []expr.Any {
 	}
 	return []expr.Any{n}
 }
+
+// snat translates the source to the address in the registers from 8 on.
+func snat(v4 bool) []expr.Any {
+	n := &expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 8}
+	if !v4 {
+		n.Family = unix.NFPROTO_IPV6
+	}
+	return []expr.Any{n}
+}

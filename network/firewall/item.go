@@ -22,6 +22,9 @@ type Network struct {
 	Mode4, Mode6 network.GatewayMode
 	// Masquerade hides sandboxes behind the host in NAT modes.
 	Masquerade bool
+	// Source4 and Source6 are what they are hidden behind; the zero value is the
+	// address of the interface by which a packet leaves.
+	Source4, Source6 netip.Addr
 }
 
 // Endpoint is what the firewall knows of an endpoint.
@@ -87,21 +90,28 @@ func (n Network) items() ([]item, error) {
 		return append(out, to("from", n.Bridge, "from-internal"), to("to4", n.Bridge, "to-internal"), to("to6", n.Bridge, "to-internal")), nil
 	}
 	for _, f := range []struct {
-		to, masquerade string
-		mode           network.GatewayMode
-	}{{"to4", "masquerade4", n.Mode4}, {"to6", "masquerade6", n.Mode6}} {
+		family string
+		mode   network.GatewayMode
+		source netip.Addr
+	}{{"4", n.Mode4, n.Source4}, {"6", n.Mode6, n.Source6}} {
 		switch f.mode {
 		case network.NAT, "":
-			out = append(out, to(f.to, n.Bridge, "to-nat"))
+			out = append(out, to("to"+f.family, n.Bridge, "to-nat"))
 		case network.NATUnprotected:
-			out = append(out, to(f.to, n.Bridge, "to-open"))
+			out = append(out, to("to"+f.family, n.Bridge, "to-open"))
 		case network.Routed:
-			out = append(out, to(f.to, n.Bridge, "to-routed"))
+			out = append(out, to("to"+f.family, n.Bridge, "to-routed"))
 		default:
 			return nil, fmt.Errorf("gateway mode %q: %w", f.mode, errdefs.ErrInvalidArgument)
 		}
-		if n.Masquerade && f.mode != network.Routed {
-			out = append(out, element(f.masquerade, name))
+		switch {
+		case !n.Masquerade || f.mode == network.Routed:
+		case f.source.IsValid():
+			i := element("source"+f.family, name)
+			i.elem.Val = pad(f.source.AsSlice())
+			out = append(out, i)
+		default:
+			out = append(out, element("masquerade"+f.family, name))
 		}
 	}
 	return out, nil

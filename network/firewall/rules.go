@@ -62,18 +62,20 @@ func (l *layout) addSets() {
 		l.sets[name] = s
 		l.order = append(l.order, name)
 	}
-	set(l.inet, "bridges", nil, name)      // all of ours
-	set(l.inet, "same", nil, name, name)   // each of them twice
-	set(l.inet, "from", verdict, name)     // what comes from internal ones
-	set(l.inet, "to4", verdict, name)      // what goes to them, by gateway mode
-	set(l.inet, "to6", verdict, name)      //
-	set(l.inet, "masquerade4", nil, name)  // whose sandboxes hide behind the host
-	set(l.inet, "masquerade6", nil, name)  //
-	set(l.inet, "guarded4", nil, ip4)      // addresses nobody outside may use
-	set(l.inet, "guarded6", nil, ip6)      //
-	set(l.inet, "self4", nil, ip4, ip4)    // each sandbox's twice
-	set(l.inet, "self6", nil, ip6, ip6)    //
-	set(l.inet, "local", nil, proto, port) // published on the loopback alone
+	set(l.inet, "bridges", nil, name)                         // all of ours
+	set(l.inet, "same", nil, name, name)                      // each of them twice
+	set(l.inet, "from", verdict, name)                        // what comes from internal ones
+	set(l.inet, "to4", verdict, name)                         // what goes to them, by gateway mode
+	set(l.inet, "to6", verdict, name)                         //
+	set(l.inet, "masquerade4", nil, name)                     // whose sandboxes hide behind the host
+	set(l.inet, "masquerade6", nil, name)                     //
+	set(l.inet, "source4", []nftables.SetDatatype{ip4}, name) // or behind one of its addresses
+	set(l.inet, "source6", []nftables.SetDatatype{ip6}, name) //
+	set(l.inet, "guarded4", nil, ip4)                         // addresses nobody outside may use
+	set(l.inet, "guarded6", nil, ip6)                         //
+	set(l.inet, "self4", nil, ip4, ip4)                       // each sandbox's twice
+	set(l.inet, "self6", nil, ip6, ip6)                       //
+	set(l.inet, "local", nil, proto, port)                    // published on the loopback alone
 	set(l.inet, "any4", []nftables.SetDatatype{ip4, port}, proto, port)
 	set(l.inet, "any6", []nftables.SetDatatype{ip6, port}, proto, port)
 	set(l.inet, "dnat4", []nftables.SetDatatype{ip4, port}, proto, ip4, port)
@@ -219,6 +221,8 @@ func (l *layout) natRules() {
 	l.rule("postrouting", "back to who it came from", isIPv6, load4(source6, 8), load4(destination6, 12), l.inFrom("self6", 8), masquerade)
 	l.rule("postrouting", "hide behind the host", isIPv4, load(outName, 1), l.notIn("bridges"), load(inName, 1), l.in("masquerade4"), masquerade)
 	l.rule("postrouting", "hide behind the host", isIPv6, load(outName, 1), l.notIn("bridges"), load(inName, 1), l.in("masquerade6"), masquerade)
+	l.rule("postrouting", "hide behind one of its addresses", isIPv4, load(outName, 1), l.notIn("bridges"), load(inName, 1), l.value("source4", 1), snat(true))
+	l.rule("postrouting", "hide behind one of its addresses", isIPv6, load(outName, 1), l.notIn("bridges"), load(inName, 1), l.value("source6", 1), snat(false))
 }
 
 // bridgeRules keep sandboxes from being routers, and others.

@@ -20,6 +20,8 @@ const (
 	optBinding     = "com.docker.network.bridge.host_binding_ipv4"
 	optMode4       = "com.docker.network.bridge.gateway_mode_ipv4"
 	optMode6       = "com.docker.network.bridge.gateway_mode_ipv6"
+	optSource4     = "com.docker.network.host_ipv4"
+	optSource6     = "com.docker.network.host_ipv6"
 	optDefault     = "com.docker.network.bridge.default_bridge"
 	optParent      = "parent"
 	optMacvlanMode = "macvlan_mode"
@@ -68,6 +70,14 @@ var readers = map[string]func(o *port.Options, value string) error{
 		o.HostAddress, err = netip.ParseAddr(v)
 		return err
 	},
+	optSource4: func(o *port.Options, v string) (err error) {
+		o.Source4, err = readSource(v, false)
+		return err
+	},
+	optSource6: func(o *port.Options, v string) (err error) {
+		o.Source6, err = readSource(v, true)
+		return err
+	},
 	optMode4: func(o *port.Options, v string) error {
 		o.Gateway4 = port.GatewayMode(v)
 		return nil // the driver checks it
@@ -88,9 +98,17 @@ func readMode(o *port.Options, v string) error {
 	return nil
 }
 
+func readSource(v string, v6 bool) (netip.Addr, error) {
+	a, err := netip.ParseAddr(v)
+	if err != nil {
+		return a, err
+	}
+	return a, port.CheckSource(a, v6)
+}
+
 // takes are which options a driver takes.
 var takes = map[string][]string{
-	"bridge":  {optMTU, optName, optICC, optMasquerade, optBinding, optMode4, optMode6, optInhibit4, optSpoofing},
+	"bridge":  {optMTU, optName, optICC, optMasquerade, optBinding, optSource4, optSource6, optMode4, optMode6, optInhibit4, optSpoofing},
 	"macvlan": {optMTU, optParent, optMacvlanMode},
 	"ipvlan":  {optMTU, optParent, optIpvlanMode},
 }

@@ -34,7 +34,15 @@ func TestOptions(t *testing.T) {
 		{"bridge", optInhibit4, "true", port.Options{InhibitIPv4: true}, nil},
 		{"bridge", optInhibit4, "perhaps", port.Options{}, errdefs.IsInvalidArgument},
 		{"macvlan", optInhibit4, "true", port.Options{}, errdefs.IsInvalidArgument},
-		{"bridge", "com.docker.network.host_ipv4", "10.0.0.1", port.Options{}, errdefs.IsNotImplemented},
+		{"bridge", optSource4, "10.0.0.1", port.Options{Source4: netip.MustParseAddr("10.0.0.1")}, nil},
+		{"bridge", optSource6, "fd00::1", port.Options{Source6: netip.MustParseAddr("fd00::1")}, nil},
+		{"bridge", optSource4, "fd00::1", port.Options{}, errdefs.IsInvalidArgument},
+		{"bridge", optSource6, "10.0.0.1", port.Options{}, errdefs.IsInvalidArgument},
+		{"bridge", optSource6, "::ffff:10.0.0.1", port.Options{}, errdefs.IsInvalidArgument},
+		{"bridge", optSource4, "0.0.0.0", port.Options{}, errdefs.IsInvalidArgument},
+		{"bridge", optSource4, "eth0", port.Options{}, errdefs.IsInvalidArgument},
+		{"macvlan", optSource4, "10.0.0.1", port.Options{}, errdefs.IsInvalidArgument},
+		{"bridge", "com.docker.network.bridge.nosuch", "10.0.0.1", port.Options{}, errdefs.IsNotImplemented},
 		{"bridge", "com.example.words", "of others", port.Options{}, nil},
 	} {
 		have, err := readOptions(c.driver, map[string]string{c.key: c.value})
