@@ -187,6 +187,8 @@ type Endpoint struct {
 	Names []string
 	// Ports are what is published.
 	Ports []Port
+	// Linked are the ways to others that are open on a network with separate sandboxes.
+	Linked []Link `json:",omitempty"`
 }
 
 // Protocol is a transport protocol.
@@ -327,6 +329,9 @@ func (e *Endpoint) Check() error {
 		if err := p.check(); err != nil {
 			return fmt.Errorf("endpoint %q: %w", e.ID, err)
 		}
+	}
+	if err := checkLinks(e.Linked); err != nil {
+		return fmt.Errorf("endpoint %q: %w", e.ID, err)
 	}
 	return nil
 }

@@ -105,7 +105,7 @@ func (d *Driver) wire(b *bridged, e *network.Endpoint, sandbox *namespace.Namesp
 	port := portName(e.ID)
 	attributes := rtnl.Byte(rtnl.PortHairpin, 1)
 	if b.Options.Separate {
-		attributes = append(attributes, rtnl.Byte(rtnl.PortIsolated, 1)...)
+		attributes = append(attributes, isolated(e)...)
 	}
 	err = d.rt.Do(rtnl.NewLink(rtnl.Link{Name: port, Kind: "veth", MTU: b.Options.MTU, Master: b.index, Up: true,
 		Peer: &rtnl.Link{Name: e.Interface, MTU: b.Options.MTU, MAC: e.MAC, Namespace: sandbox.FD()}}),
@@ -144,7 +144,8 @@ func (b *bridged) inside(e *network.Endpoint, index int) []rtnl.Message {
 
 // endpointRules are what the firewall is told of a completed endpoint.
 func (b *bridged) endpointRules(e *network.Endpoint) firewall.Endpoint {
-	out := firewall.Endpoint{Network: b.rules(), Port: portName(e.ID), MAC: e.MAC, Strict: !b.Options.AllowSpoofing && len(e.MAC) == 6}
+	out := firewall.Endpoint{Network: b.rules(), Port: portName(e.ID), MAC: e.MAC, Strict: !b.Options.AllowSpoofing && len(e.MAC) == 6,
+		Separate: b.Options.Separate, Links: linksOf(e)}
 	for _, a := range slices.Concat(e.Addresses, e.LinkLocal) {
 		out.Addresses = append(out.Addresses, a.Addr())
 	}
@@ -188,7 +189,7 @@ func (d *Driver) Disconnect(_ context.Context, e network.Endpoint) error {
 	}
 	// The link goes before the rules that hold it.
 	d.removeLink(portName(e.ID), e.Sandbox)
-	if err := d.fw.RemoveEndpoint(context.Background(), b.endpointRules(&e)); err != nil {
+	if err := errors.Join(d.unlink(b, e.ID), d.fw.RemoveEndpoint(context.Background(), b.endpointRules(&e))); err != nil {
 		return fmt.Errorf("endpoint %q: %w", e.ID, err)
 	}
 	if err := d.forget(&e, true); err != nil {

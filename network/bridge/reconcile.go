@@ -47,6 +47,7 @@ func (d *Driver) live(all []network.Endpoint) []network.Endpoint {
 			out = append(out, e)
 		}
 	}
+	forgetLinks(out)
 	return out
 }
 

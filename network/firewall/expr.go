@@ -13,6 +13,9 @@ import (
 const (
 	protoICMP  = unix.IPPROTO_ICMP
 	protoICMP6 = unix.IPPROTO_ICMPV6
+	// RFC 4861, 4.3 and 4.4.
+	neighbourSolicitation  = 135
+	neighbourAdvertisement = 136
 	// Bits of a connection (nf_conntrack_common.h): states are shifted by one.
 	stateEstablished = 1 << 1
 	stateRelated     = 1 << 2
@@ -30,6 +33,7 @@ var (
 	source6         = field{expr.PayloadBaseNetworkHeader, 8, 16}
 	destination4    = field{expr.PayloadBaseNetworkHeader, 16, 4}
 	destination6    = field{expr.PayloadBaseNetworkHeader, 24, 16}
+	sourcePort      = field{expr.PayloadBaseTransportHeader, 0, 2}
 	destinationPort = field{expr.PayloadBaseTransportHeader, 2, 2}
 	sourceMAC       = field{expr.PayloadBaseLLHeader, 6, 6}
 	// RFC 826, for Ethernet and IPv4.

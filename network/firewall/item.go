@@ -35,6 +35,9 @@ type Endpoint struct {
 	MAC  net.HardwareAddr
 	// Addresses are those it may use.
 	Addresses []netip.Addr
+	// Separate keeps it from others of its network, but for links.
+	Separate bool
+	Links    []Link
 	// Strict refuses other MAC addresses and answers for other addresses.
 	Strict    bool
 	Published []Published
@@ -138,6 +141,14 @@ func (e Endpoint) items() ([]item, error) {
 			out = append(out, element("guarded"+suffix(a), a.AsSlice()))
 		}
 	}
+	if e.Separate {
+		out = append(out, element("separate", port))
+	}
+	links, err := linkItems(e.Links)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, links...)
 	for _, p := range e.Published {
 		i, err := e.published(p)
 		if err != nil {

@@ -36,6 +36,7 @@ func newLayout(c Config) *layout {
 	l.rawRules()
 	l.natRules()
 	l.bridgeRules()
+	l.linkRules()
 	return l
 }
 
@@ -83,12 +84,15 @@ func (l *layout) addSets() {
 	set(l.inet, "open4", nil, proto, ip4, port) // published where there is no translation
 	set(l.inet, "open6", nil, proto, ip6, port) //
 	set(l.inet, unrouted, nil, nftables.TypeNFProto)
-	set(l.bridge, "ports", nil, name)         // bridges' ports
-	set(l.bridge, "mirrors", nil, name, name) // each of them twice
-	set(l.bridge, "strict", nil, name)        // those that may not spoof
-	set(l.bridge, "macs", nil, name, mac)     // what they may be
-	set(l.bridge, "arp4", nil, name, ip4)     //
-	set(l.bridge, "nd6", nil, name, ip6)      //
+	set(l.bridge, "ports", nil, name)                    // bridges' ports
+	set(l.bridge, "mirrors", nil, name, name)            // each of them twice
+	set(l.bridge, "strict", nil, name)                   // those that may not spoof
+	set(l.bridge, "macs", nil, name, mac)                // what they may be
+	set(l.bridge, "arp4", nil, name, ip4)                //
+	set(l.bridge, "nd6", nil, name, ip6)                 //
+	set(l.bridge, "separate", nil, name)                 // those that don't reach each other
+	set(l.bridge, "pairs", nil, name, name)              // but for these, from and to,
+	set(l.bridge, "links", nil, name, name, proto, port) // by these ports
 }
 
 func (l *layout) addChains() {
@@ -106,6 +110,7 @@ func (l *layout) addChains() {
 	for _, name := range []string{UserChain, "allow", "from-internal", "to-internal", "to-nat", "to-open", "to-routed"} {
 		add(l.inet, name)
 	}
+	add(l.bridge, "links")
 	base(l.inet, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 	base(l.inet, "raw", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
 	base(l.inet, "prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
@@ -140,9 +145,12 @@ func (l *layout) queue(c *nftables.Conn) error {
 	return nil
 }
 
+// part is a piece of a rule.
+type part = []expr.Any
+
 // rule appends a rule. The comment is what listings show and what Reconcile knows it
 // by.
-func (l *layout) rule(name, comment string, parts ...[]expr.Any) {
+func (l *layout) rule(name, comment string, parts ...part) {
 	c := l.byName[name]
 	r := &nftables.Rule{Table: c.chain.Table, Chain: c.chain, UserData: userdata.AppendString(nil, userdata.TypeComment, comment)}
 	for _, p := range parts {
@@ -238,5 +246,5 @@ func (l *layout) bridgeRules() {
 	l.rule("guard", "its own MAC address in ARP", isARP, load(inName, 8), load4(arpMAC, 12), l.notInFrom("macs", 8), drop)
 	l.rule("guard", "probes name no address", isARP, arpProbe, accept)
 	l.rule("guard", "its own address in ARP", isARP, load(inName, 8), load4(arpAddress, 12), l.notInFrom("arp4", 8), drop)
-	l.rule("guard", "its own address as a neighbour", isICMP6(136), load(inName, 8), load4(ndTarget, 12), l.notInFrom("nd6", 8), drop)
+	l.rule("guard", "its own address as a neighbour", isICMP6(neighbourAdvertisement), load(inName, 8), load4(ndTarget, 12), l.notInFrom("nd6", 8), drop)
 }

@@ -245,7 +245,10 @@ func (e *Engine) plug(ctx context.Context, c *Container) error {
 	if _, err := e.Networks.Connect(ctx, c.ID); err != nil {
 		return networkError(err)
 	}
-	e.relink(c)
+	if err := e.openLinks(ctx, c); err != nil {
+		return networkError(err)
+	}
+	e.relink(ctx, c)
 	return nil
 }
 

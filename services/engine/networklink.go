@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"github.com/containerd/log"
 	apinet "github.com/moby/moby/api/types/network"
 
+	port "github.com/orlop/orlop/network"
 	networks "github.com/orlop/orlop/services/network"
 )
 
@@ -150,9 +153,33 @@ func portEnv(prefix string, a netip.Addr, p apinet.Port, first bool) []string {
 	return out
 }
 
+// openLinks lets a container reach the ports that its links' targets expose, on a
+// default bridge whose containers don't reach each other.
+func (e *Engine) openLinks(ctx context.Context, c *Container) error {
+	_, h := c.config()
+	if len(h.Links) == 0 || networkName(h.NetworkMode) != networks.Bridge {
+		return nil
+	}
+	var all []networks.Target
+	for _, text := range h.Links {
+		target, _ := SplitLink(text)
+		other, err := e.lookup(target)
+		if err != nil {
+			continue // it was removed since
+		}
+		t := networks.Target{Sandbox: other.ID}
+		config, _ := other.config()
+		for _, p := range sortedPorts(config.ExposedPorts) {
+			t.Services = append(t.Services, port.Service{Protocol: port.Protocol(p.Proto()), Port: p.Num()})
+		}
+		all = append(all, t)
+	}
+	return e.Networks.Link(ctx, c.ID, all)
+}
+
 // relink tells the new address of a container that has started to those that have a
-// link to it.
-func (e *Engine) relink(c *Container) {
+// link to it, and opens their ways to it.
+func (e *Engine) relink(ctx context.Context, c *Container) {
 	a := e.bridgeAddress(c.ID)
 	if !a.IsValid() {
 		return
@@ -171,7 +198,7 @@ func (e *Engine) relink(c *Container) {
 				continue
 			}
 			l := link{alias: alias, other: c, address: a}
-			if err := e.replaceHost(p.ID, l); err != nil {
+			if err := errors.Join(e.replaceHost(p.ID, l), e.openLinks(ctx, p)); err != nil {
 				log.L.WithError(err).Warnf("link of container %s", p.ID)
 			}
 		}
