@@ -179,3 +179,31 @@ func TestDynamicPorts(t *testing.T) {
 		t.Errorf("the conflict left something:\n%s", now)
 	}
 }
+
+// TestByTheRouter: a sandbox sends what is for a separate neighbour to the gateway, which
+// is a router. What goes by a published port comes back to the same network and passes.
+func TestByTheRouter(t *testing.T) {
+	for name, want := range map[string]string{"a": "yes", "s": "no"} {
+		w := newWorld(t)
+		w.d = open(t, w.host)
+		// With br_netfilter's help the bridge would take the way back for its own.
+		w.host.Run("for f in iptables ip6tables; do echo 0 >/proc/sys/net/bridge/bridge-nf-call-$f; done 2>/dev/null || true")
+		n := networks()[name]
+		w.ok(w.d.Create(t.Context(), n))
+		w.connect(n, 1)
+		w.connect(n, 2)
+		for i, bits := range []string{"/32", "/128"} {
+			for _, pair := range [][2]string{{"1", "2"}, {"2", "1"}} {
+				to := w.address[name+pair[1]][i].String() + bits
+				w.places[name+pair[0]].Run("ip route add " + to + " via " + n.Pools[i].Gateway.String())
+			}
+			if have := w.asks(name+"2", name+"1:81", i, want); have != want {
+				t.Errorf("network %s, IPv%d: %s, want %s", name, 4+2*i, have, want)
+			}
+			if have := w.asks(name+"2", "host:"+fmt.Sprint(hostPorts[name]), i, "yes"); have != "yes" {
+				t.Errorf("network %s, IPv%d: its own published port is closed", name, 4+2*i)
+			}
+		}
+		w.ok(w.d.Close())
+	}
+}

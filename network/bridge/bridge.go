@@ -237,11 +237,8 @@ func (d *Driver) make(ctx context.Context, b *bridged) error {
 	case err != nil && !errdefs.IsNotFound(err):
 		return err
 	case err != nil:
-		sum := sha256.Sum256([]byte(b.ID))
-		mac := net.HardwareAddr(sum[:6])
-		mac[0] = mac[0]&^1 | 2 // of an interface, locally administered
 		// A bridge without a set address takes its ports', and changes with them.
-		err := d.rt.Do(rtnl.NewLink(rtnl.Link{Name: b.name, Kind: "bridge", Group: firewall.Group, MTU: b.Options.MTU, MAC: mac}),
+		err := d.rt.Do(rtnl.NewLink(rtnl.Link{Name: b.name, Kind: "bridge", Group: firewall.Group, MTU: b.Options.MTU, MAC: b.mac()}),
 			rtnl.SetLink(rtnl.Link{Name: b.name, Alias: d.alias(b.ID)}))
 		if err != nil {
 			return err
@@ -269,6 +266,13 @@ func (d *Driver) make(ctx context.Context, b *bridged) error {
 	return d.rt.Do(messages...)
 }
 
+// mac is the bridge's address.
+func (b *bridged) mac() net.HardwareAddr {
+	sum := sha256.Sum256([]byte(b.ID))
+	sum[0] = sum[0]&^1 | 2 // of an interface, locally administered
+	return sum[:6]
+}
+
 func (b *bridged) mode(a netip.Addr) network.GatewayMode {
 	if a.Is4() {
 		return b.Options.Gateway4
@@ -280,7 +284,7 @@ func (b *bridged) mode(a netip.Addr) network.GatewayMode {
 func (b *bridged) rules() firewall.Network {
 	return firewall.Network{Bridge: b.name, Internal: b.Internal,
 		Mode4: b.Options.Gateway4, Mode6: b.Options.Gateway6,
-		Masquerade: !b.Options.NoMasquerade, Source4: b.Options.Source4, Source6: b.Options.Source6}
+		Separate: b.Options.Separate, MAC: b.mac(), Masquerade: !b.Options.NoMasquerade, Source4: b.Options.Source4, Source6: b.Options.Source6}
 }
 
 // Remove implements [network.Driver].

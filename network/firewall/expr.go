@@ -35,6 +35,7 @@ var (
 	destination6    = field{expr.PayloadBaseNetworkHeader, 24, 16}
 	sourcePort      = field{expr.PayloadBaseTransportHeader, 0, 2}
 	destinationPort = field{expr.PayloadBaseTransportHeader, 2, 2}
+	destinationMAC  = field{expr.PayloadBaseLLHeader, 0, 6}
 	sourceMAC       = field{expr.PayloadBaseLLHeader, 6, 6}
 	// RFC 826, for Ethernet and IPv4.
 	arpMAC     = field{expr.PayloadBaseNetworkHeader, 8, 6}
@@ -50,17 +51,18 @@ const (
 )
 
 var (
-	accept      = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
-	drop        = []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
-	masquerade  = []expr.Any{&expr.Masq{}}
-	isIPv4      = meta(expr.MetaKeyNFPROTO, []byte{unix.NFPROTO_IPV4})
-	isIPv6      = meta(expr.MetaKeyNFPROTO, []byte{unix.NFPROTO_IPV6})
-	isARP       = meta(expr.MetaKeyPROTOCOL, []byte{0x08, 0x06})
-	established = bits(expr.CtKeySTATE, stateEstablished|stateRelated)
-	translated  = bits(expr.CtKeySTATUS, statusDNAT)
-	toLoopback4 = append(load4(field{expr.PayloadBaseNetworkHeader, 16, 1}, 1), equal([]byte{127}))
-	toLoopback6 = append(load4(destination6, 1), equal([]byte{15: 1}))
-	multicast   = append(load4(field{expr.PayloadBaseLLHeader, 0, 1}, 1),
+	accept       = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
+	drop         = []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+	masquerade   = []expr.Any{&expr.Masq{}}
+	isIPv4       = meta(expr.MetaKeyNFPROTO, []byte{unix.NFPROTO_IPV4})
+	isIPv6       = meta(expr.MetaKeyNFPROTO, []byte{unix.NFPROTO_IPV6})
+	isARP        = meta(expr.MetaKeyPROTOCOL, []byte{0x08, 0x06})
+	established  = bits(expr.CtKeySTATE, stateEstablished|stateRelated)
+	translated   = bits(expr.CtKeySTATUS, statusDNAT)
+	untranslated = noBits(expr.CtKeySTATUS, statusDNAT)
+	toLoopback4  = append(load4(field{expr.PayloadBaseNetworkHeader, 16, 1}, 1), equal([]byte{127}))
+	toLoopback6  = append(load4(destination6, 1), equal([]byte{15: 1}))
+	multicast    = append(load4(field{expr.PayloadBaseLLHeader, 0, 1}, 1),
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{1}, Xor: []byte{0}}, equal([]byte{1}))
 	arpProbe = append(load4(arpAddress, 1), equal(make([]byte, 4)))
 	toHost   = []expr.Any{
@@ -80,12 +82,17 @@ func meta(key expr.MetaKey, data []byte) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: key, Register: 1}, equal(data)}
 }
 
-func bits(key expr.CtKey, mask uint32) []expr.Any {
+func bits(key expr.CtKey, mask uint32) []expr.Any { return ofBits(key, mask, expr.CmpOpNeq) }
+
+func noBits(key expr.CtKey, mask uint32) []expr.Any { return ofBits(key, mask, expr.CmpOpEq) }
+
+// ofBits compares some bits with none.
+func ofBits(key expr.CtKey, mask uint32, op expr.CmpOp) []expr.Any {
 	zero := make([]byte, 4)
 	return []expr.Any{
 		&expr.Ct{Key: key, Register: 1},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binary.NativeEndian.AppendUint32(nil, mask), Xor: zero},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: zero},
+		&expr.Cmp{Op: op, Register: 1, Data: zero},
 	}
 }
 

@@ -20,6 +20,10 @@ type Network struct {
 	Internal bool
 	// Mode4 and Mode6 are the gateway modes.
 	Mode4, Mode6 network.GatewayMode
+	// Separate closes the way from one sandbox to another by the bridge's own address
+	// MAC: over the bridge itself endpoints are separate.
+	Separate bool
+	MAC      net.HardwareAddr
 	// Masquerade hides sandboxes behind the host in NAT modes.
 	Masquerade bool
 	// Source4 and Source6 are what they are hidden behind; the zero value is the
@@ -89,6 +93,9 @@ func (n Network) items() ([]item, error) {
 	}
 	name := name16(n.Bridge)
 	out := []item{element("bridges", name), element("same", name, name)}
+	if n.Separate {
+		out = append(out, element("apart", name, name, n.MAC))
+	}
 	if n.Internal {
 		return append(out, to("from", n.Bridge, "from-internal"), to("to4", n.Bridge, "to-internal"), to("to6", n.Bridge, "to-internal")), nil
 	}

@@ -65,6 +65,7 @@ func (l *layout) addSets() {
 	}
 	set(l.inet, "bridges", nil, name)                         // all of ours
 	set(l.inet, "same", nil, name, name)                      // each of them twice
+	set(l.inet, "apart", nil, name, name, mac)                // and with their MAC: sandboxes are separate
 	set(l.inet, "from", verdict, name)                        // what comes from internal ones
 	set(l.inet, "to4", verdict, name)                         // what goes to them, by gateway mode
 	set(l.inet, "to6", verdict, name)                         //
@@ -168,6 +169,9 @@ var group = binary.NativeEndian.AppendUint32(nil, Group)
 // forwardRules decide what passes the host.
 func (l *layout) forwardRules(mark uint32) {
 	l.rule("forward", "the administrator's rules first", jump(UserChain))
+	// What bridges carry themselves passes here too where br_netfilter is on; it isn't for
+	// the bridge's own MAC address.
+	l.rule("forward", "separate sandboxes, by their gateway", load(inName, 8), load(outName, 12), load4(destinationMAC, 16), l.inFrom("apart", 8), untranslated, drop)
 	l.rule("forward", "from internal networks", load(inName, 1), l.verdict("from"))
 	l.rule("forward", "to our networks", isIPv4, load(outName, 1), l.verdict("to4"))
 	l.rule("forward", "to our networks", isIPv6, load(outName, 1), l.verdict("to6"))
