@@ -3,7 +3,9 @@
 //
 // An endpoint is an interface on the parent, made in the sandbox by one message.
 // There is nothing on the host but the parent: it is the administrator's and is
-// never changed, and a network is only its record. The kernel lets no frames pass
+// never changed, and a network is only its record. A network that names no parent
+// gets one of its own that leads nowhere, known by its alias "<mark>-<kind>:<id>", and
+// is thus between sandboxes of this host. The kernel lets no frames pass
 // between a macvlan and its own parent, so the host and its sandboxes don't reach
 // each other. The kernel removes an interface with its sandbox.
 //
@@ -11,7 +13,8 @@
 // wants them apart from it names a parent that leads nowhere. Published ports have
 // no meaning; they are dropped.
 //
-// Driver.mu guards the tables; it isn't held while the kernel is asked.
+// Driver.mu guards the tables; it isn't held while the kernel is asked, but to remove a
+// parent of ours.
 package macvlan
 
 import (
@@ -53,6 +56,9 @@ type Config struct {
 	// Namespace is the path of the host's network namespace; "" is the process's
 	// own.
 	Namespace string
+	// Mark tells our interfaces from those of another daemon on the same host; "" is
+	// orlop.
+	Mark string
 }
 
 // Driver implements [network.Driver].
@@ -70,6 +76,9 @@ type Driver struct {
 func Open(c Config) (*Driver, error) {
 	if modes[c.Kind] == nil {
 		return nil, fmt.Errorf("kind %q: %w", c.Kind, errdefs.ErrInvalidArgument)
+	}
+	if c.Mark == "" {
+		c.Mark = "orlop"
 	}
 	ns, err := namespace.Open(c.Namespace)
 	if err != nil {
@@ -90,7 +99,13 @@ func (d *Driver) Create(_ context.Context, n network.Network) error {
 	if err := d.check(&n); err != nil {
 		return err
 	}
-	if _, err := d.rt.Link(n.Options.Parent); err != nil {
+	var err error
+	if n.Options.Parent == "" {
+		err = d.makeParent(&n)
+	} else {
+		_, err = d.rt.Link(n.Options.Parent)
+	}
+	if err != nil {
 		return fmt.Errorf("network %q: parent: %w", n.ID, err)
 	}
 	d.mu.Lock()
@@ -110,7 +125,10 @@ func (d *Driver) check(n *network.Network) error {
 	if o.Bridge != "" || o.Gateway4 != "" || o.Gateway6 != "" || o.Separate || o.HostAddress.IsValid() {
 		return fmt.Errorf("network %q: %s takes no option of bridges: %w", n.ID, d.config.Kind, errdefs.ErrInvalidArgument)
 	}
-	return network.CheckInterface(o.Parent)
+	if o.Parent == "" && !n.Internal {
+		return fmt.Errorf("network %q: without a parent it leads nowhere, and must be internal: %w", n.ID, errdefs.ErrInvalidArgument)
+	}
+	return network.CheckInterface(d.parentOf(n))
 }
 
 // Remove implements [network.Driver].
@@ -122,8 +140,12 @@ func (d *Driver) Remove(_ context.Context, id string) error {
 			return fmt.Errorf("network %q has endpoints: %w", id, errdefs.ErrFailedPrecondition)
 		}
 	}
+	n, known := d.networks[id]
 	delete(d.networks, id)
-	return nil
+	if !known || n.Options.Parent != "" {
+		return nil
+	}
+	return d.removeParent(&n)
 }
 
 // Connect implements [network.Driver].
@@ -160,7 +182,7 @@ func (d *Driver) connect(n *network.Network, e network.Endpoint) (network.Endpoi
 	if e.MAC == nil && d.config.Kind == Macvlan && n.Options.Mode != "passthru" {
 		e.MAC = network.MACOf(e.Addresses)
 	}
-	parent, err := d.rt.Link(n.Options.Parent)
+	parent, err := d.rt.Link(d.parentOf(n))
 	if err != nil {
 		return e, err
 	}
@@ -287,7 +309,7 @@ func remove(e network.Endpoint) error {
 // Reconcile implements [network.Driver]. What a crash left unrecorded it can't find:
 // such an interface ends with its sandbox, which nobody has recorded either.
 func (d *Driver) Reconcile(ctx context.Context, s network.State) error {
-	var errs []error
+	errs := []error{d.sweep(s.Networks)}
 	d.mu.Lock()
 	d.networks, d.endpoints = map[string]network.Network{}, map[string]network.Endpoint{}
 	d.mu.Unlock()

@@ -2,6 +2,7 @@ package macvlan_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -54,6 +55,63 @@ func TestDriverIpvlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	networktest.Run(t, networktest.Setup{Open: opener(macvlan.Ipvlan), Prepare: wire, Network: home, KeepsUnrecorded: true})
+}
+
+// TestNoParent: a network without a parent is between its sandboxes, and leaves nothing.
+func TestNoParent(t *testing.T) {
+	host, a, b := networktest.NewPlace(t), networktest.NewPlace(t), networktest.NewPlace(t)
+	before := host.Snapshot()
+	n := home
+	n.Options.Parent, n.Internal = "", true
+	d := opener(macvlan.Macvlan)(t, host)
+	ok(t, d.Create(t.Context(), n))
+	state := network.State{Networks: []network.Network{n}}
+	for i, p := range []*networktest.Place{a, b} {
+		e, err := d.Connect(t.Context(), networktest.EndpointOf(n, i+1, p))
+		ok(t, err)
+		state.Endpoints = append(state.Endpoints, e)
+	}
+	a.Run("busybox ping -c1 -W5 10.90.1.3 && busybox ping -c1 -W5 fd00:90:1::3")
+	if routes := a.Run("ip route; ip -6 route"); strings.Contains(routes, "default") {
+		t.Errorf("it leads nowhere, and has a route there: %s", routes)
+	}
+	ok(t, d.Close())
+	d = opener(macvlan.Macvlan)(t, host)
+	ok(t, d.Reconcile(t.Context(), state))
+	a.Run("busybox ping -c1 -W5 10.90.1.3")
+	if err := d.Remove(t.Context(), n.ID); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("removed under its endpoints: %v", err)
+	}
+	for _, e := range state.Endpoints {
+		ok(t, d.Disconnect(t.Context(), e))
+	}
+	ok(t, d.Remove(t.Context(), n.ID))
+	same(t, host, before)
+	// One that a crash has left before its record.
+	ok(t, d.Create(t.Context(), n))
+	ok(t, d.Close())
+	d = opener(macvlan.Macvlan)(t, host)
+	ok(t, d.Reconcile(t.Context(), network.State{}))
+	same(t, host, before)
+	host.Run("ip link add dm-" + n.ID[:12] + " type veth peer name other")
+	if err := d.Create(t.Context(), n); !errdefs.IsAlreadyExists(err) {
+		t.Errorf("took somebody's interface: %v", err)
+	}
+	ok(t, d.Close())
+}
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func same(t *testing.T, host *networktest.Place, before string) {
+	t.Helper()
+	if after := host.Snapshot(); after != before {
+		t.Errorf("left behind:\n%s", after)
+	}
 }
 
 // TestWire: the wire is reached and reaches, the host isn't and doesn't; in private

@@ -38,8 +38,11 @@ func networks(r *plugins.Registry, d *Daemon) {
 		}
 	})
 	for _, kind := range []macvlan.Kind{macvlan.Macvlan, macvlan.Ipvlan} {
-		plugins.Provide(r, kinds.Network, string(kind), func(*plugins.Scope) plugins.Build[network.Driver] {
-			return func(context.Context) (network.Driver, error) { return macvlan.Open(macvlan.Config{Kind: kind}) }
+		plugins.Provide(r, kinds.Network, string(kind), func(s *plugins.Scope) plugins.Build[network.Driver] {
+			mark := ours(s.Settings().State, "")
+			return func(context.Context) (network.Driver, error) {
+				return macvlan.Open(macvlan.Config{Kind: kind, Mark: mark})
+			}
 		})
 	}
 	plugins.Provide(r, kinds.Network, "host", func(*plugins.Scope) plugins.Build[network.Driver] {

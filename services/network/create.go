@@ -131,6 +131,8 @@ func (s *Service) draft(c *Creation) (port.Record, error) {
 	var err error
 	if !r.ConfigOnly { // whose options are for a driver that isn't known yet
 		r.Options, err = readOptions(r.Driver, c.Options)
+		// Without a parent there is a wire, but it leads nowhere.
+		r.Internal = r.Internal || r.Options.Parent == "" && takesParent(r.Driver)
 	}
 	return r, err
 }

@@ -113,6 +113,9 @@ var takes = map[string][]string{
 	"ipvlan":  {optMTU, optParent, optIpvlanMode},
 }
 
+// takesParent tells whether a driver's networks stand on an interface of the host's.
+func takesParent(driver string) bool { return slices.Contains(takes[driver], optParent) }
+
 // readOptions reads a network's options. One that isn't known is an error: who says
 // something wants it to happen. Words of other systems' are let pass.
 func readOptions(driver string, given map[string]string) (port.Options, error) {
