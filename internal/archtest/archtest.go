@@ -105,7 +105,7 @@ var rooms = []room{
 	// A driver of volumes knows its port, and reads sizes as people write them.
 	{dir: "services/volume/local", ours: []string{"core", "services/volume", "internal"}, theirs: slices.Concat(vocab, logs, system, []string{"github.com/docker/go-units"})},
 	// BuildKit is a library that wants stores in containerd's form; its daemon's code isn't used.
-	{dir: "services/build", ours: join(ports, "core", "services", "internal"), theirs: slices.Concat(vocab, logs, system, []string{"github.com/moby/buildkit", "github.com/moby/go-archive/compression",
+	{dir: "services/build", ours: join(ports, "core", "services", "internal"), theirs: slices.Concat(vocab, logs, system, []string{"github.com/moby/buildkit",
 		"github.com/containerd/containerd/v2/core", "github.com/containerd/containerd/v2/pkg", "google.golang.org/grpc", "google.golang.org/protobuf", "golang.org/x/sync", "golang.org/x/net",
 		"github.com/sirupsen/logrus"})}, // BuildKit's log, which is moved to ours
 	// The types of the API are Docker's own module of types, without its daemon or client.
@@ -120,6 +120,7 @@ var rooms = []room{
 	{dir: "plugins/builtin", ours: []string{"*"}, theirs: []string{"*"}},
 	{dir: "cmd", ours: []string{"*"}, theirs: []string{"*"}},
 	{dir: "internal", ours: []string{"internal"}, theirs: slices.Concat(vocab, system, pack, wire)},
+	{dir: "internal/unxz", ours: []string{}, theirs: []string{"github.com/ulikunitz/xz"}},
 	// Mount lists are core's words; performing them is shared by drivers and the runtime.
 	{dir: "internal/mounts", ours: []string{"core/mount", "internal"}, theirs: join(vocab, system...)},
 	{dir: "test", ours: []string{"*"}, theirs: []string{"*"}},

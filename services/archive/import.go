@@ -18,8 +18,8 @@ import (
 
 	"github.com/orlop/orlop/content"
 	"github.com/orlop/orlop/core/progress"
+	"github.com/orlop/orlop/services/archive/packed"
 	"github.com/orlop/orlop/services/manifest"
-	"github.com/orlop/orlop/snapshotters/layer"
 )
 
 const (
@@ -40,7 +40,7 @@ type ImportOptions struct {
 // index of its images, which is stored, too. Names are in the annotations of its
 // manifests. No collector's labels are set yet.
 func (a *Archiver) Import(ctx context.Context, r io.Reader, o ImportOptions) (ocispec.Descriptor, ocispec.Index, error) {
-	plain, err := layer.Decompress(r, "archive")
+	plain, err := packed.Open(r)
 	if err != nil {
 		return ocispec.Descriptor{}, ocispec.Index{}, readError(err)
 	}

@@ -8,7 +8,8 @@ import (
 	"sync"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/go-archive/compression"
+
+	"github.com/orlop/orlop/services/archive/packed"
 )
 
 // Defaults of what a context may become.
@@ -82,7 +83,7 @@ type scale struct{ bytes, entries int64 }
 // put returns an error for what is too much, and none for what is no archive, or is
 // damaged: the solver, which reads it in the same way, has its own words for that.
 func (s *scale) put(in io.Reader) error {
-	plain, err := compression.DecompressStream(in)
+	plain, err := packed.Open(in)
 	if err != nil {
 		return nil
 	}

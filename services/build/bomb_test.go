@@ -31,7 +31,7 @@ func archiveOf(t *testing.T, files int, size int64) []byte {
 	return b.Bytes()
 }
 
-func packed(t *testing.T, data []byte, open func(io.Writer) io.WriteCloser) []byte {
+func pack(t *testing.T, data []byte, open func(io.Writer) io.WriteCloser) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := open(&b)
@@ -59,10 +59,10 @@ func TestWeigh(t *testing.T) {
 		data []byte
 		good bool
 	}{
-		"small": {small, true}, "small, gzip": {packed(t, small, gz), true}, "small, zstd": {packed(t, small, zst), true},
-		"large": {large, false}, "large, gzip": {packed(t, large, gz), false}, "large, zstd": {packed(t, large, zst), false},
-		"many": {many, false}, "many, gzip": {packed(t, many, gz), false},
-		"two streams": {append(packed(t, small[:2048], gz), packed(t, append(small[2048:4608:4608], large...), gz)...), false},
+		"small": {small, true}, "small, gzip": {pack(t, small, gz), true}, "small, zstd": {pack(t, small, zst), true},
+		"large": {large, false}, "large, gzip": {pack(t, large, gz), false}, "large, zstd": {pack(t, large, zst), false},
+		"many": {many, false}, "many, gzip": {pack(t, many, gz), false},
+		"two streams": {append(pack(t, small[:2048], gz), pack(t, append(small[2048:4608:4608], large...), gz)...), false},
 		"text":        {[]byte("FROM scratch\n"), true}, "nothing": {nil, true},
 		"damaged": {append([]byte{0x1f, 0x8b, 8, 0}, bytes.Repeat([]byte("x"), 5000)...), true},
 	} {

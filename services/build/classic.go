@@ -35,6 +35,9 @@ func (b *Builder) Classic(ctx context.Context, r Request, body io.ReadCloser, to
 		if r.Remote != "" {
 			body = nil
 		}
+		if body, err = plainBody(body); err != nil {
+			return Result{}, err
+		}
 		own, err := o.offered(ctx, weigh(body, b.cfg.ContextBytes, b.cfg.ContextEntries), r.Auths)
 		if err != nil {
 			return Result{}, err

@@ -20,6 +20,7 @@ import (
 
 	"github.com/orlop/orlop/content"
 	"github.com/orlop/orlop/core/lease"
+	"github.com/orlop/orlop/services/archive/packed"
 	"github.com/orlop/orlop/services/diff"
 	"github.com/orlop/orlop/services/manifest"
 	"github.com/orlop/orlop/services/unpack"
@@ -271,7 +272,7 @@ func (e *Engine) Import(ctx context.Context, o Importation, body io.Reader) (dig
 		return "", err
 	}
 	defer end(false)
-	tar, err := layer.Decompress(body, "")
+	tar, err := packed.Open(body)
 	if err != nil {
 		return "", invalid("the archive can't be read: %v", err)
 	}

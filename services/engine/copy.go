@@ -14,6 +14,7 @@ import (
 	api "github.com/moby/moby/api/types/container"
 	"golang.org/x/sys/unix"
 
+	"github.com/orlop/orlop/services/archive/packed"
 	"github.com/orlop/orlop/services/spec"
 	"github.com/orlop/orlop/snapshotters/layer"
 	"github.com/orlop/orlop/snapshotters/layer/tarstream"
@@ -289,7 +290,7 @@ func (v *rootView) extract(ctx context.Context, c *Container, o WriteOptions, bo
 			return err
 		}
 	}
-	r, err := layer.Decompress(body, "")
+	r, err := packed.Open(body)
 	if err != nil {
 		return invalid("the archive can't be read: %v", err)
 	}

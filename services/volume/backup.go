@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
+	"github.com/orlop/orlop/services/archive/packed"
 	"github.com/orlop/orlop/snapshotters/layer"
 )
 
@@ -43,7 +44,7 @@ func (s *Service) endUse(ctx context.Context, name, who string) {
 // Restore puts the files of a tar archive, which may be compressed, into an empty
 // volume: all of them, or none. A volume with files is a conflict.
 func (s *Service) Restore(ctx context.Context, name string, r io.Reader) error {
-	tar, err := layer.Decompress(r, "")
+	tar, err := packed.Open(r)
 	if err != nil {
 		return fmt.Errorf("archive for volume %s: %w: %w", name, err, errdefs.ErrInvalidArgument)
 	}
