@@ -144,7 +144,7 @@ func (e *Engine) complete(ctx context.Context, o *Creation) error {
 		h.RestartPolicy.Name = api.RestartPolicyDisabled
 	}
 	if h.IpcMode == "" {
-		h.IpcMode = api.IPCModePrivate
+		h.IpcMode = api.IpcMode(e.Config.DefaultIPCMode)
 	}
 	if h.CgroupnsMode == "" {
 		h.CgroupnsMode = api.CgroupnsModePrivate
@@ -161,7 +161,7 @@ func (e *Engine) complete(ctx context.Context, o *Creation) error {
 		}
 	}
 	if h.ShmSize == 0 {
-		h.ShmSize = 64 << 20
+		h.ShmSize = e.Config.DefaultShmSize
 	}
 	if h.Memory > 0 && h.MemorySwap == 0 {
 		h.MemorySwap = 2 * h.Memory

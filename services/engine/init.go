@@ -18,29 +18,6 @@ import (
 // initTarget is where a container finds its init; Docker's place, which programs look for.
 const initTarget = "/sbin/docker-init"
 
-// Config says how the engine works.
-type Config struct {
-	// Init lets the first process of containers that don't say be an init, which passes
-	// signals on and collects orphans.
-	Init bool `toml:"init"`
-	// CDISpecDirs are the folders in which devices are described by files of the Container
-	// Device Interface; of two descriptions of a device that of the later folder counts.
-	CDISpecDirs []string `toml:"cdi_spec_dirs"`
-	// UsernsRemap makes the root of containers another user of the host: "default", which
-	// is the user orlopremap, or user[:group]. Their ids are those that /etc/subuid and
-	// /etc/subgid grant. Containers that are run with --userns=host go without. Empty is off.
-	UsernsRemap string `toml:"userns_remap"`
-}
-
-// DefaultConfig is what an empty config means.
-func DefaultConfig() Config { return Config{CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}} }
-
-// Validate refuses a daemon without the ids that it is to give to containers.
-func (c *Config) Validate() error {
-	_, err := readMaps(c.UsernsRemap)
-	return err
-}
-
 // reaped tells whether a container's command is run by an init.
 func (e *Engine) reaped(h *hostConfig) bool {
 	if h.Init != nil {
