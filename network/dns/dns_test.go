@@ -108,7 +108,7 @@ func (r *rig) open(c Config) *Resolver {
 	r.Helper()
 	c.Sandbox, c.Table = r.sandbox.Path, r.table
 	if c.Upstream == nil {
-		c.Upstream = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.9:53")}
+		c.Upstream = these(netip.MustParseAddrPort("10.0.0.9:53"))
 	}
 	x, err := Open(c)
 	if err != nil {
@@ -116,6 +116,10 @@ func (r *rig) open(c Config) *Resolver {
 	}
 	r.Cleanup(func() { x.Close() })
 	return x
+}
+
+func these(up ...netip.AddrPort) func() []netip.AddrPort {
+	return func() []netip.AddrPort { return up }
 }
 
 // ask asks from within the sandbox, at port 53.
@@ -227,7 +231,7 @@ func TestInternal(t *testing.T) {
 	r := newRig(t, nil)
 	r.table.Remove(endpoint("1", home, "", nil))
 	r.table.Add(side, endpoint("5", side, r.sandbox.Path, []string{"10.1.0.5/24"}, "me"))
-	r.open(Config{Upstream: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.9:53"), netip.MustParseAddrPort("127.0.0.1:53")}})
+	r.open(Config{Upstream: these(netip.MustParseAddrPort("10.0.0.9:53"), netip.MustParseAddrPort("127.0.0.1:53"))})
 	r.want("secret", dns.TypeA, "NOERROR, 600 10.1.0.4")
 	r.want("leak.example.org", dns.TypeA, "SERVFAIL")
 	r.want("4.3.2.1.in-addr.arpa", dns.TypePTR, "SERVFAIL")
@@ -289,10 +293,10 @@ func TestUpstreams(t *testing.T) {
 	r := newRig(t, nil)
 	silent := netip.MustParseAddrPort("10.0.0.77:53")
 	good := netip.MustParseAddrPort("10.0.0.9:53")
-	x := r.open(Config{Upstream: []netip.AddrPort{silent, good}, Timeout: 200 * time.Millisecond})
+	x := r.open(Config{Upstream: these(silent, good), Timeout: 200 * time.Millisecond})
 	r.want("example.org", dns.TypeA, "NOERROR, 60 198.51.100.1")
 	x.Close()
-	r.open(Config{Upstream: []netip.AddrPort{silent}, Timeout: 50 * time.Millisecond})
+	r.open(Config{Upstream: these(silent), Timeout: 50 * time.Millisecond})
 	r.want("example.org", dns.TypeA, "SERVFAIL")
 }
 

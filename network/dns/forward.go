@@ -28,7 +28,8 @@ func (r *Resolver) forward(q *dns.Msg, question []byte, stream bool) []byte {
 	var id [2]byte
 	_, _ = rand.Read(id[:])
 	copy(question, id[:])
-	for _, up := range r.config.Upstream {
+	upstream := r.config.Upstream()
+	for i, up := range upstream {
 		if r.ctx.Err() != nil {
 			return nil
 		}
@@ -37,7 +38,7 @@ func (r *Resolver) forward(q *dns.Msg, question []byte, stream bool) []byte {
 			continue
 		}
 		// An upstream that can't is no answer while there are others.
-		if code := answer[3] & 0xf; (code == dns.RcodeServerFailure || code == dns.RcodeRefused) && up != r.config.Upstream[len(r.config.Upstream)-1] {
+		if code := answer[3] & 0xf; (code == dns.RcodeServerFailure || code == dns.RcodeRefused) && i < len(upstream)-1 {
 			continue
 		}
 		binary.BigEndian.PutUint16(answer, q.Id)

@@ -25,9 +25,10 @@ type Config struct {
 	// Own knows names that only this sandbox has, in lower case and without the last
 	// dot; nil is none. The table's come first.
 	Own func(name string) (addresses []netip.Addr, known bool)
-	// Upstream are those who are asked what the table doesn't know, in order. One
-	// with a loopback address is asked from the host's namespace.
-	Upstream []netip.AddrPort
+	// Upstream returns those who are asked what the table doesn't know, in order. One
+	// with a loopback address is asked from the host's namespace. It is called for each
+	// such question, by many goroutines; nil is nobody.
+	Upstream func() []netip.AddrPort
 	// Limit is the most questions at once; 0 is 128. Those beyond it are dropped,
 	// as a network would.
 	Limit int
@@ -69,6 +70,9 @@ func Open(c Config) (*Resolver, error) {
 	}
 	if c.Timeout == 0 {
 		c.Timeout = defaultTimeout
+	}
+	if c.Upstream == nil {
+		c.Upstream = func() []netip.AddrPort { return nil }
 	}
 	ns, err := namespace.Open(c.Sandbox)
 	if err != nil {

@@ -96,6 +96,7 @@ type Service struct {
 	names  *dns.Table
 	ready  *ready
 	first  first
+	hosts  hostServers
 
 	mu        sync.Mutex
 	networks  map[string]port.Record // by ID

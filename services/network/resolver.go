@@ -25,9 +25,9 @@ func (s *Service) openResolver(b *sandbox) error {
 	if b.resolver != nil || !now.Resolves() {
 		return nil
 	}
-	up := now.Servers
-	if len(up) == 0 {
-		up = HostServers()
+	up := s.hosts.get
+	if len(now.Servers) > 0 {
+		up = func() []netip.AddrPort { return now.Servers }
 	}
 	r, err := dns.Open(dns.Config{Sandbox: b.Path, Table: s.names, Upstream: up,
 		Own: func(name string) ([]netip.Addr, bool) { return s.own(b, name) }})

@@ -1,0 +1,63 @@
+package network
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestHostServers: the host's servers are those of its files now, however these are
+// changed, and the files are read when they have changed alone.
+func TestHostServers(t *testing.T) {
+	old := resolvFiles
+	defer func() { resolvFiles = old }()
+	dir := t.TempDir()
+	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
+	resolvFiles = []string{first, second}
+	write := func(path, server string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte("nameserver "+server+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	age := func(path string) {
+		t.Helper()
+		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var h hostServers
+	want := func(want string) {
+		t.Helper()
+		if have := fmt.Sprint(h.get()); have != want {
+			t.Errorf("%s, want %s", have, want)
+		}
+	}
+	want("[]")
+	write(first, "10.0.0.1")
+	want("[10.0.0.1:53]")
+	write(first, "10.0.0.2") // at once, and of the same size
+	want("[10.0.0.2:53]")
+	write(filepath.Join(dir, "new"), "10.0.0.3")
+	if err := os.Rename(filepath.Join(dir, "new"), first); err != nil {
+		t.Fatal(err)
+	}
+	want("[10.0.0.3:53]")
+	write(first, "127.0.0.1")
+	write(second, "10.0.0.4")
+	want("[10.0.0.4:53]")
+	age(first)
+	age(second)
+	want("[10.0.0.4:53]")
+	at := h.at
+	want("[10.0.0.4:53]")
+	if h.at != at {
+		t.Error("read again, and nothing has changed")
+	}
+	if err := os.Remove(second); err != nil {
+		t.Fatal(err)
+	}
+	want("[127.0.0.1:53]")
+}
