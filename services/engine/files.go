@@ -69,12 +69,12 @@ func (e *Engine) writeFiles(dir string, config *api.Config, h *hostConfig, box n
 			return err
 		}
 	}
-	for file, data := range map[string][]byte{hostsFile: hosts, resolvFile: resolv, hostnameFile: []byte(name + "\n")} {
+	for file, data := range map[string][]byte{hostsFile: hosts, hostnameFile: []byte(name + "\n")} {
 		if err := os.WriteFile(filepath.Join(dir, file), data, 0o644); err != nil {
 			return err
 		}
 	}
-	return nil
+	return writeResolv(dir, resolv)
 }
 
 func hostsText(config *api.Config, h *hostConfig, box networks.Sandbox) ([]byte, error) {

@@ -98,17 +98,6 @@ func ownResolv(h *hostConfig, box networks.Sandbox, host []byte) []byte {
 	return b.Bytes()
 }
 
-// rewrite replaces the content of a file that is mounted into a container: its inode
-// stays. What somebody else has changed is left.
-func (e *Engine) rewrite(id, file string, was, becomes []byte) error {
-	path := filepath.Join(e.folder(id), file)
-	have, err := os.ReadFile(path)
-	if err != nil || !bytes.Equal(have, was) {
-		return err
-	}
-	return os.WriteFile(path, becomes, 0o644)
-}
-
 // rehost changes the lines of a container's /etc/hosts that name itself, when it was
 // connected or disconnected.
 func (e *Engine) rehost(c *Container, before, after networks.Sandbox) error {
@@ -129,5 +118,5 @@ func (e *Engine) rehost(c *Container, before, after networks.Sandbox) error {
 	if err != nil {
 		return err
 	}
-	return e.rewrite(c.ID, resolvFile, ownResolv(h, before, host), ownResolv(h, after, host))
+	return writeResolv(e.folder(c.ID), ownResolv(h, after, host))
 }

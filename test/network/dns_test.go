@@ -1,9 +1,7 @@
 package network_test
 
 import (
-	"net"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -14,28 +12,7 @@ import (
 func TestResolver(t *testing.T) {
 	h := newHost(t)
 	before := h.place.Snapshot()
-	var asked atomic.Int32
-	var server *net.UDPConn
-	err := h.out.NS.Do(func() (err error) {
-		server, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(outIPv4), Port: 53})
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	go func() {
-		buf := make([]byte, 512)
-		for {
-			n, from, err := server.ReadFromUDP(buf)
-			if err != nil {
-				return
-			}
-			asked.Add(1)
-			buf[2], buf[3] = buf[2]|0x80, buf[3]&0xf0|3 // there is no such name
-			_, _ = server.WriteToUDP(buf[:n], from)
-		}
-	}()
+	asked := nobody(t, h.out, outIPv4)
 	h.start()
 	h.image()
 	h.docker("network", "create", "open")

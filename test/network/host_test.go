@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +32,9 @@ type host struct {
 	place  *networktest.Place
 	out    *networktest.Place
 	daemon *exec.Cmd
+	// resolv, where set, is shown to the daemon as /etc/resolv.conf, in a mount namespace
+	// that ends with it.
+	resolv string
 }
 
 // newHost makes the places; the daemon is started by start.
@@ -69,7 +73,12 @@ func (h *host) start() {
 		h.Fatal(err)
 	}
 	defer log.Close()
-	h.daemon = exec.Command("nsenter", "--net="+h.place.Path, "--", h.path("bin", "orlopd"), "--root", h.path("root"), "--state", h.path("state"))
+	args := []string{"--net=" + h.place.Path, "--", h.path("bin", "orlopd"), "--root", h.path("root"), "--state", h.path("state")}
+	if h.resolv != "" {
+		show := []string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" "$(realpath /etc/resolv.conf)" && exec "$@"`, h.resolv}
+		args = slices.Insert(args, 2, show...)
+	}
+	h.daemon = exec.Command("nsenter", args...)
 	h.daemon.Env = append(os.Environ(), "PATH="+h.path("bin")+":"+os.Getenv("PATH"))
 	h.daemon.Stdout, h.daemon.Stderr = log, log
 	if err := h.daemon.Start(); err != nil {
