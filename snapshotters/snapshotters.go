@@ -30,9 +30,14 @@ package snapshotters
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"strconv"
 	"time"
 
+	"github.com/containerd/errdefs"
+
+	"github.com/orlop/orlop/core/label"
 	"github.com/orlop/orlop/core/mount"
 )
 
@@ -112,6 +117,34 @@ type Storage struct {
 	Kind    Kind     // KindActive or KindView
 	Parents []string // IDs of the committed ancestors, nearest first
 	Labels  map[string]string
+}
+
+// MaxSize is the bound of what an active snapshot takes by itself, in bytes
+// (label.SnapshotMaxSize); 0 is none.
+func (s *Storage) MaxSize() (int64, error) {
+	text := s.Labels[label.SnapshotMaxSize]
+	if text == "" || s.Kind != KindActive {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("label %s: %q is no number of bytes: %w", label.SnapshotMaxSize, text, errdefs.ErrInvalidArgument)
+	}
+	return n, nil
+}
+
+// Unbounded is the error of a driver that can't bound a snapshot, for a reason. It is
+// ErrInvalidArgument: without the bound it could be made.
+func Unbounded(why string) error {
+	return fmt.Errorf("the size of a writable layer can't be bounded: %s: %w", why, errdefs.ErrInvalidArgument)
+}
+
+// Refuse is for drivers that bound nothing.
+func (s *Storage) Refuse(driver string) error {
+	if n, err := s.MaxSize(); err != nil || n == 0 {
+		return err
+	}
+	return Unbounded("the snapshotter " + driver + " can't; overlayfs can on xfs or ext4 that is mounted with prjquota, and btrfs with quotas")
 }
 
 // Driver keeps the bytes of snapshots, by ID.

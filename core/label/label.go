@@ -74,6 +74,9 @@ const (
 	Shareable         = "containerd.io/namespace.shareable"
 	SnapshotRef       = "containerd.io/snapshot.ref"
 	SnapshotInherited = "containerd.io/snapshot/"
+	// SnapshotMaxSize bounds what an active snapshot takes by itself, in bytes. Where that
+	// can't be done no snapshot is made.
+	SnapshotMaxSize = "containerd.io/snapshot/max-size"
 	// SnapshotVolatile, set to "true" on an active snapshot, mounts it without syncs:
 	// for containers whose writes nobody wants after a crash. Without it the kernel
 	// syncs the whole file system below when the container ends.

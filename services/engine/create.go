@@ -350,14 +350,6 @@ func (e *Engine) store(ctx context.Context, c *Container, d *Details) error {
 	return err
 }
 
-// snapshotLabels steer the snapshotter.
-func (c *Container) snapshotLabels() map[string]string {
-	if !c.rec.HostConfig.AutoRemove {
-		return nil
-	}
-	return map[string]string{label.SnapshotVolatile: "true"}
-}
-
 // enroll makes the container's record: from then on it is there.
 func (e *Engine) enroll(ctx context.Context, c *Container, d *Details) error {
 	c.mu.Lock()

@@ -38,6 +38,9 @@ func unsupported(c *api.Config, h *api.HostConfig) error {
 	if err := checkDevices(&h.Resources); err != nil {
 		return err
 	}
+	if _, err := layerSize(h); err != nil {
+		return err
+	}
 	for _, o := range []struct {
 		ok          bool
 		name, value string
@@ -60,7 +63,6 @@ type field struct {
 
 func unsupportedConfig(c *api.Config, h *api.HostConfig) []field {
 	return []field{
-		{len(h.StorageOpt) > 0, "HostConfig.StorageOpt"},
 		{h.Cgroup != "", "HostConfig.Cgroup"},
 	}
 }

@@ -50,22 +50,37 @@ func (d *Driver) fs(id string) string { return d.Path(id, "fs") }
 
 // Create implements [snapshotters.Driver].
 func (d *Driver) Create(_ context.Context, s snapshotters.Storage) ([]mount.Mount, error) {
-	err := d.Make(s.ID, func(dir string) error {
-		switch {
-		case len(s.Parents) == 0:
-			if err := createSubvolume(dir); err != nil {
-				return err
-			}
-			return os.Chmod(filepath.Join(dir, "fs"), 0o755)
-		case s.Kind == snapshotters.KindView:
-			return nil // the parent itself is shown
+	most, err := s.MaxSize()
+	if err != nil {
+		return nil, fmt.Errorf("btrfs: %w", err)
+	}
+	err = d.Make(s.ID, func(dir string) error {
+		if err := d.fill(s, dir); err != nil || most == 0 {
+			return err
 		}
-		return snapshotSubvolume(d.fs(s.Parents[0]), dir)
+		if err := limitSubvolume(filepath.Join(dir, "fs"), uint64(most)); err != nil {
+			return errors.Join(err, destroySubvolume(dir))
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("btrfs: %w", err)
 	}
 	return d.mounts(s), nil
+}
+
+// fill makes a snapshot's subvolume.
+func (d *Driver) fill(s snapshotters.Storage, dir string) error {
+	switch {
+	case len(s.Parents) == 0:
+		if err := createSubvolume(dir); err != nil {
+			return err
+		}
+		return os.Chmod(filepath.Join(dir, "fs"), 0o755)
+	case s.Kind == snapshotters.KindView:
+		return nil // the parent itself is shown
+	}
+	return snapshotSubvolume(d.fs(s.Parents[0]), dir)
 }
 
 // Mounts implements [snapshotters.Driver].
@@ -124,7 +139,26 @@ const (
 	ioctlCreate   = 0x5000940e // BTRFS_IOC_SUBVOL_CREATE
 	ioctlDestroy  = 0x5000940f // BTRFS_IOC_SNAP_DESTROY
 	ioctlSnapshot = 0x50009417 // BTRFS_IOC_SNAP_CREATE_V2
+	ioctlLimit    = 0x8030942b // BTRFS_IOC_QGROUP_LIMIT, on the subvolume itself
+	limitsOwn     = 1 << 1     // BTRFS_QGROUP_LIMIT_MAX_EXCL
 )
+
+// limitArgs is struct btrfs_ioctl_qgroup_limit_args; group 0 is the subvolume's.
+type limitArgs struct {
+	group, flags, all, own, _, _ uint64
+}
+
+// limitSubvolume bounds what a subvolume takes that it shares with no other. Its group
+// outlives it without bytes, as every subvolume's does; btrfs qgroup clear-stale takes
+// those.
+func limitSubvolume(path string, bytes uint64) error {
+	a := limitArgs{flags: limitsOwn, own: bytes}
+	err := ioctl(path, ioctlLimit, unsafe.Pointer(&a))
+	if errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ENOENT) {
+		return snapshotters.Unbounded(path + " is on btrfs without quotas: btrfs quota enable turns them on")
+	}
+	return err
+}
 
 type volArgs struct {
 	fd   int64

@@ -34,6 +34,7 @@ type Store struct {
 	wake    chan struct{}
 	stop    context.CancelFunc
 	stopped sync.WaitGroup
+	bounds  bounds
 }
 
 // Open makes the folders where they are missing, for root's eyes only.

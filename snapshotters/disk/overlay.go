@@ -15,11 +15,11 @@ import (
 	"github.com/orlop/orlop/snapshotters"
 )
 
-// Labels that drivers with overlays read on Create, beside label.SnapshotVolatile.
+// Labels that drivers with overlays read on Create, beside label.SnapshotVolatile and
+// label.SnapshotMaxSize.
 const (
-	labelUIDMap  = "containerd.io/snapshot/uidmapping"
-	labelGIDMap  = "containerd.io/snapshot/gidmapping"
-	labelMaxSize = "containerd.io/snapshot/max-size"
+	labelUIDMap = "containerd.io/snapshot/uidmapping"
+	labelGIDMap = "containerd.io/snapshot/gidmapping"
 )
 
 // maxLowers is how many lower directories overlayfs stacks (OVL_MAX_STACK).
@@ -64,9 +64,16 @@ func (k Stack) Create(d *Store, s snapshotters.Storage) error {
 	if err := check(s); err != nil {
 		return err
 	}
+	most, err := s.MaxSize()
+	if err != nil {
+		return err
+	}
 	return d.Make(s.ID, func(dir string) error {
 		if s.Kind == snapshotters.KindView && len(s.Parents) > 0 {
 			return nil
+		}
+		if err := d.Bound(dir, most); err != nil { // what is made in it counts, too
+			return err
 		}
 		fs := filepath.Join(dir, "fs")
 		if err := os.Mkdir(fs, 0o755); err != nil {
@@ -93,7 +100,7 @@ func check(s snapshotters.Storage) error {
 		return fmt.Errorf("%d layers, and the kernel stacks %d: squash the image: %w",
 			len(s.Parents), maxLowers, errdefs.ErrInvalidArgument)
 	}
-	for _, l := range []string{labelUIDMap, labelGIDMap, labelMaxSize} {
+	for _, l := range []string{labelUIDMap, labelGIDMap} {
 		if s.Labels[l] != "" {
 			return fmt.Errorf("label %s: %w", l, errdefs.ErrNotImplemented)
 		}

@@ -35,6 +35,9 @@ func (d *Driver) fs(id string) string { return d.Path(id, "fs") }
 
 // Create implements [snapshotters.Driver].
 func (d *Driver) Create(ctx context.Context, s snapshotters.Storage) ([]mount.Mount, error) {
+	if err := s.Refuse("native"); err != nil {
+		return nil, err
+	}
 	err := d.Make(s.ID, func(dir string) error {
 		fs := filepath.Join(dir, "fs")
 		if s.Kind == snapshotters.KindView && len(s.Parents) > 0 {

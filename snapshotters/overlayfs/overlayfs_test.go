@@ -2,13 +2,20 @@ package overlayfs_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
+
+	"github.com/orlop/orlop/core/label"
 	"github.com/orlop/orlop/core/mount"
+	"github.com/orlop/orlop/internal/mounts"
 	"github.com/orlop/orlop/snapshotters"
 	"github.com/orlop/orlop/snapshotters/overlayfs"
 	"github.com/orlop/orlop/snapshotters/snapshottest"
@@ -31,9 +38,82 @@ func TestRefusals(t *testing.T) {
 	if _, err := d.Create(context.Background(), many); err == nil || !strings.Contains(err.Error(), "501 layers") {
 		t.Error(err)
 	}
-	quota := snapshotters.Storage{ID: "x", Kind: snapshotters.KindActive, Labels: map[string]string{"containerd.io/snapshot/max-size": "1"}}
-	if _, err := d.Create(context.Background(), quota); err == nil {
-		t.Error("a quota that isn't kept is no error")
+	for _, most := range []string{"4194304", "0", "many"} {
+		quota := snapshotters.Storage{ID: "x", Kind: snapshotters.KindActive, Labels: map[string]string{label.SnapshotMaxSize: most}}
+		if _, err := d.Create(context.Background(), quota); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("a bound of %s that isn't kept: %v", most, err)
+		}
+	}
+	if ids, err := d.List(context.Background()); err != nil || len(ids) > 0 {
+		t.Errorf("left behind: %v, %v", ids, err)
+	}
+}
+
+// TestBound: a snapshot takes no more than it was given, also across restarts, and
+// what is below it doesn't count.
+func TestBound(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	for name, mkfs := range map[string][]string{
+		"xfs":  {"mkfs.xfs", "-q"},
+		"ext4": {"mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota"},
+	} {
+		t.Run(name, func(t *testing.T) { bound(t, mountDisk(t, mkfs)) })
+	}
+}
+
+// mountDisk mounts a new file system with project quotas.
+func mountDisk(t *testing.T, mkfs []string) string {
+	t.Helper()
+	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 512<<20)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range [][]string{append(mkfs, image), {"mount", "-o", "loop,prjquota", image, dir}} {
+		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
+			t.Skipf("%v: %v: %s", c, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+	return dir
+}
+
+func bound(t *testing.T, root string) {
+	create := func(id, most string, parents ...string) []mount.Mount {
+		t.Helper()
+		d, err := overlayfs.Open(filepath.Join(root, "store"), overlayfs.Config{}) // as after a restart
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		m, err := d.Create(t.Context(), snapshotters.Storage{ID: id, Kind: snapshotters.KindActive, Parents: parents, Labels: map[string]string{label.SnapshotMaxSize: most}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	write := func(m []mount.Mount, mib int) error {
+		return mounts.WithTemp(t.Context(), m, func(dir string) error {
+			return exec.Command("dd", "if=/dev/zero", "of="+filepath.Join(dir, "file"), "bs=1M", "count="+strconv.Itoa(mib), "conv=fsync").Run()
+		})
+	}
+	below := create("below", "67108864")
+	if err := write(below, 32); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"one", "two"} {
+		m := create(id, "8388608", "below")
+		if err := write(m, 6); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+		if write(m, 24) == nil {
+			t.Errorf("%s: 24 MiB fit into 8", id)
+		}
 	}
 }
 

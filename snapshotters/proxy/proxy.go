@@ -66,7 +66,7 @@ func (d *Driver) wrap(err error) error {
 
 // Create implements [snapshotters.Driver].
 func (d *Driver) Create(ctx context.Context, s snapshotters.Storage) ([]mount.Mount, error) {
-	if err := checkID(s.ID); err != nil {
+	if err := errors.Join(checkID(s.ID), s.Refuse(d.name)); err != nil {
 		return nil, err
 	}
 	parent := ""

@@ -55,8 +55,9 @@ func testEngine(t *testing.T, scripts string, bins ...string) {
 	r.startRegistry()
 	t.Run(scripts, func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
-			Dir:   scripts,
-			Setup: r.setup,
+			Dir:       scripts,
+			Setup:     r.setup,
+			Condition: fileSystem,
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){"code": code, "eventually": eventually,
 				"daemon": r.daemon, "machine": r.machine, "api": api},
 			RequireExplicitExec: true,
@@ -67,6 +68,17 @@ func testEngine(t *testing.T, scripts string, bins ...string) {
 			t.Errorf("a mount is left: %s", line)
 		}
 	}
+}
+
+// fileSystem knows [filesystem:name]: such a one can be made and mounted here.
+func fileSystem(cond string) (bool, error) {
+	name, ok := strings.CutPrefix(cond, "filesystem:")
+	if !ok {
+		return false, fmt.Errorf("unknown condition %q", cond)
+	}
+	known, err := os.ReadFile("/proc/filesystems")
+	_, absent := exec.LookPath("mkfs." + name)
+	return absent == nil && strings.Contains(string(known), "\t"+name+"\n"), err
 }
 
 // setup starts a daemon in a folder of its own: paths of sockets must be short.

@@ -29,6 +29,7 @@ const bootTime = 9 * time.Minute
 var programs = []struct{ name, dir string }{
 	{"cgroup", "../../runtime/cgroup"}, {"runtime", "../../runtime"}, {"guest", "./guest"},
 	{"volume", "../../services/volume/local"}, // Debian's kernel has quotas
+	{"overlayfs", "../../snapshotters/overlayfs"},
 }
 
 // script runs in the machine. Each line of "program NAME STATUS" is an end.
@@ -43,8 +44,9 @@ run cgroup ./cgroup.test -test.v
 run runtime ./runtime.test -test.timeout 5m
 run runtime-systemd env ORLOP_SYSTEMD_CGROUP=1 ./runtime.test -test.timeout 5m
 run guest ./guest.test -test.v -test.timeout 5m
-modprobe -a loop quota_v2
+modprobe -a loop quota_v2 overlay
 run volume ./volume.test -test.v
+run overlayfs ./overlayfs.test -test.v -test.run TestBound
 `
 
 func TestUnified(t *testing.T) { runMachine(t, "") }
@@ -86,7 +88,7 @@ func runMachine(t *testing.T, kernel string) {
 
 // report makes a subtest of each program.
 func report(t *testing.T, told string) {
-	for _, name := range []string{"cgroup", "runtime", "runtime-systemd", "guest", "volume"} {
+	for _, name := range []string{"cgroup", "runtime", "runtime-systemd", "guest", "volume", "overlayfs"} {
 		t.Run(name, func(t *testing.T) {
 			if !strings.Contains(told, fmt.Sprintf("program %s 0\n", name)) {
 				t.Errorf("%s failed, or did not run", name)

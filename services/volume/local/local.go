@@ -29,6 +29,7 @@ import (
 
 	"github.com/orlop/orlop/core/volume"
 	"github.com/orlop/orlop/internal/mounts"
+	"github.com/orlop/orlop/internal/projquota"
 	"github.com/orlop/orlop/internal/safefile"
 	volumes "github.com/orlop/orlop/services/volume"
 	"golang.org/x/sys/unix"
@@ -46,7 +47,7 @@ type Driver struct {
 
 	mu    sync.Mutex // guards what follows
 	trash int        // numbers what is put into the trash
-	quota projects
+	quota projquota.Numbers
 }
 
 // Open takes up the volumes below root.
@@ -57,7 +58,7 @@ func Open(root string) (*Driver, error) {
 	if err := os.Chmod(root, 0o700); err != nil {
 		return nil, err
 	}
-	d := &Driver{root: root}
+	d := &Driver{root: root, quota: projquota.Numbers{First: projquota.FirstVolume}}
 	names, err := d.names()
 	if err != nil {
 		return nil, err
@@ -66,9 +67,7 @@ func Open(root string) (*Driver, error) {
 		if err := os.RemoveAll(filepath.Join(d.folder(name), fillDir)); err != nil {
 			return nil, err
 		}
-		if id, err := projectOf(d.folder(name)); err == nil {
-			d.quota.taken(id)
-		}
+		d.quota.Taken(d.folder(name))
 	}
 	return d, nil
 }
