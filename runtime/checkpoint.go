@@ -93,7 +93,7 @@ func (c *Container) checkpoint(cfg CheckpointConfig) error {
 	}
 	cfg.add(call)
 	out.declare(call)
-	if err := call.Run("dump"); err != nil {
+	if err := call.Dump(); err != nil {
 		return unavailable(err)
 	}
 	return out.save(cfg.Dir)

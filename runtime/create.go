@@ -136,6 +136,9 @@ func (r *Runtime) make(ctx context.Context, cfg CreateConfig, how func(*creation
 	if spec.Process == nil {
 		return nil, invalid("process is missing")
 	}
+	if err := Displace(r.places(cfg.ID)); err != nil { // of a restore that was cut off
+		return nil, err
+	}
 	dir := r.dir(cfg.ID)
 	if err := os.Mkdir(dir, 0o711); err != nil {
 		if errors.Is(err, os.ErrExist) {

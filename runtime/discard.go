@@ -16,10 +16,10 @@ import (
 // discardWait bounds the wait for killed processes to leave their control group.
 const discardWait = 5 * time.Second
 
-// Discard removes what a Create left whose process died before it had recorded the
+// Discard removes what a Create or Restore left whose process died before it had recorded the
 // container: the control group at cgroupsPath (empty is the id) with what is in it,
 // if that Create made it, and the state folder. A container that was recorded, or
-// that isn't there, is left as it is; no Create of the id may be under way.
+// that isn't there, is left as it is; none of either of the id may be under way.
 func (r *Runtime) Discard(ctx context.Context, id, cgroupsPath string) error {
 	if err := checkID(id); err != nil {
 		return err
@@ -28,6 +28,9 @@ func (r *Runtime) Discard(ctx context.Context, id, cgroupsPath string) error {
 		return nil
 	}
 	if _, err := readRecord(r.dir(id)); !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if err := Displace(r.places(id)); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(r.dir(id), freshFile)); err != nil {

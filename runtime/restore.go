@@ -24,11 +24,12 @@ type RestoreConfig struct {
 	Criu string
 }
 
-// Names in the state directory while a container is restored.
-const (
-	restoreRoot = "root"
-	restoreWork = "criu"
-)
+// restoreWork is for CRIU's log, in the state directory while a container is restored.
+const restoreWork = "criu"
+
+// places is where the root and what is bound are shown to CRIU. It is in no folder that
+// is ever removed as a whole, for what shows there is users' data.
+func (r *Runtime) places(id string) string { return filepath.Join(r.root+".restore", id) }
 
 // Restore makes a container of a checkpoint. Its processes stand still until Start.
 // Mounts, streams and network are those of the configuration; hooks are not run, and
@@ -72,21 +73,13 @@ func (rs *restoration) run(ctx context.Context) (*Container, error) {
 	if err := rs.makeGroup(ctx); err != nil {
 		return nil, err
 	}
-	root := filepath.Join(rs.dir, restoreRoot)
-	if err := rs.attachRoot(root); err != nil {
-		return nil, err
-	}
-	defer unix.Unmount(root, unix.MNT_DETACH)
-	places := filepath.Join(rs.dir, "places")
-	list, err := Place(b.spec.Mounts, places)
+	err := rs.placed(func(root string, list []specs.Mount) error {
+		if err := rs.findBinds(root, list); err != nil {
+			return err
+		}
+		return rs.callCriu(root)
+	})
 	if err != nil {
-		return nil, err
-	}
-	defer Displace(places)
-	if err := rs.findBinds(root, list); err != nil {
-		return nil, err
-	}
-	if err := rs.callCriu(root); err != nil {
 		return nil, err
 	}
 	rs.rec = rs.newRecord()
@@ -100,6 +93,24 @@ func (rs *restoration) run(ctx context.Context) (*Container, error) {
 	return rs.c, rs.save()
 }
 
+// placed shows the root and what is bound while fn runs.
+func (rs *restoration) placed(fn func(root string, list []specs.Mount) error) (err error) {
+	dir := rs.r.places(rs.creation.cfg.ID)
+	defer func() { err = errors.Join(err, Displace(dir)) }()
+	root := filepath.Join(dir, "root")
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return err
+	}
+	if err := rs.attachRoot(root); err != nil {
+		return err
+	}
+	list, err := Place(rs.b.spec.Mounts, dir)
+	if err != nil {
+		return err
+	}
+	return fn(root, list)
+}
+
 func (rs *restoration) close() {
 	for _, f := range rs.files {
 		f.Close()
@@ -110,9 +121,6 @@ func (rs *restoration) close() {
 // attachRoot shows the root file system in a folder for CRIU to clone.
 func (rs *restoration) attachRoot(at string) error {
 	if err := rs.b.openRoot(rs.creation.cfg.Rootfs); err != nil {
-		return err
-	}
-	if err := os.Mkdir(at, 0o700); err != nil {
 		return err
 	}
 	private := unix.MountAttr{Propagation: unix.MS_PRIVATE}
@@ -139,7 +147,7 @@ func (rs *restoration) callCriu(root string) error {
 	if err := errors.Join(rs.addMounts(), rs.addNetwork(), rs.addStdio()); err != nil {
 		return err
 	}
-	if err := rs.call.Run("restore"); err != nil {
+	if err := rs.call.Restore(); err != nil {
 		return err
 	}
 	var err error

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -29,7 +30,7 @@ type Call struct {
 	Program string
 	// Image is the folder with the files of the processes.
 	Image string
-	// Work is the folder for its log, which is there when Run fails.
+	// Work is the folder for its log, which is there when a call fails.
 	Work string
 
 	args  []string
@@ -49,9 +50,21 @@ func (c *Call) Inherit(f *os.File, what string) {
 	c.files = append(c.files, f)
 }
 
-// Run calls it and waits. An error has what its log says went wrong. Nothing interrupts
-// it: processes would be left half changed. It has bounds of its own (--timeout).
-func (c *Call) Run(verb string) error {
+// The verbs.
+const (
+	dump    = "dump"
+	restore = "restore"
+)
+
+// Dump writes processes and waits. An error has what the log says went wrong. Nothing
+// interrupts it, not even our end: processes would be left half changed. It has bounds
+// of its own (--timeout).
+func (c *Call) Dump() error { return c.run(dump) }
+
+// Restore makes processes anew and waits. Its errors are those of Dump. It ends with us.
+func (c *Call) Restore() error { return c.run(restore) }
+
+func (c *Call) run(verb string) error {
 	program := c.Program
 	if program == "" {
 		program = Program
@@ -64,7 +77,13 @@ func (c *Call) Run(verb string) error {
 	args := append([]string{verb, "--images-dir", c.Image, "--work-dir", c.Work, "--log-file", logName, "-v2"}, c.args...)
 	cmd := exec.Command(path, args...)
 	cmd.ExtraFiles = c.files
-	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true} // a terminal's signals are not for it
+	// A terminal's signals are not for it, and what it mounts for itself ends with it.
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Unshareflags: unix.CLONE_NEWNS}
+	if verb == restore { // of whose processes nobody else would know
+		runtime.LockOSThread() // whose death is ours
+		defer runtime.UnlockOSThread()
+		cmd.SysProcAttr.Pdeathsig = unix.SIGKILL
+	}
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("criu %s: %w", verb, c.failure(filepath.Join(c.Work, logName), err))
 	}

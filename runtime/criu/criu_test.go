@@ -24,7 +24,7 @@ func TestFirstError(t *testing.T) {
 
 func TestMissing(t *testing.T) {
 	c := &Call{Program: filepath.Join(t.TempDir(), "criu")}
-	if err := c.Run("dump"); !errors.Is(err, ErrMissing) {
+	if err := c.Dump(); !errors.Is(err, ErrMissing) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -50,7 +50,7 @@ func TestCall(t *testing.T) {
 	c.External("mnt[/a]:/b")
 	c.Inherit(in, "pipe:[1]")
 	c.Inherit(in, "pipe:[2]")
-	err = c.Run("restore")
+	err = c.Restore()
 	if err == nil || !strings.Contains(err.Error(), "criu restore: no luck") {
 		t.Errorf("got %v", err)
 	}

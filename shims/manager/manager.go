@@ -161,7 +161,7 @@ func (m *Manager) Create(ctx context.Context, runtime string, spec []byte, req *
 	}
 	resp := &wire.CreateTaskResponse{}
 	if err := s.call(ctx, "Create", req, resp); err != nil {
-		return nil, errors.Join(err, m.undo(ctx, k, s, bundle))
+		return nil, errors.Join(err, m.undo(ctx, k, s, bundle, err))
 	}
 	t := newTask(k, bundle, s)
 	t.watchPid(resp.Pid)
@@ -171,15 +171,19 @@ func (m *Manager) Create(ctx context.Context, runtime string, spec []byte, req *
 
 // undo cleans up after a creation that failed; the shim has done so itself, unless
 // it died or can't be asked.
-func (m *Manager) undo(ctx context.Context, k key, s *shim, bundle string) error {
+func (m *Manager) undo(ctx context.Context, k key, s *shim, bundle string, why error) error {
 	ctx = context.WithoutCancel(ctx)
 	m.release(ctx, s)
+	gone := errors.Is(why, errGone) // which is known before the channel says so
 	select {
 	case <-s.gone:
+		gone = true
+	default:
+	}
+	if gone {
 		if _, err := m.deleteBinary(ctx, k, bundle, s.binary); err != nil {
 			return err
 		}
-	default:
 	}
 	return os.RemoveAll(bundle)
 }
