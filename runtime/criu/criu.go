@@ -30,7 +30,7 @@ type Call struct {
 	Program string
 	// Image is the folder with the files of the processes.
 	Image string
-	// Work is the folder for its log, which is there when a call fails.
+	// Work is the folder for its log, dump.log or restore.log.
 	Work string
 
 	args  []string
@@ -85,7 +85,7 @@ func (c *Call) run(verb string) error {
 		cmd.SysProcAttr.Pdeathsig = unix.SIGKILL
 	}
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("criu %s: %w", verb, c.failure(filepath.Join(c.Work, logName), err))
+		return fmt.Errorf("criu %s: %w", verb, failure(filepath.Join(c.Work, logName), err))
 	}
 	return nil
 }
@@ -94,16 +94,16 @@ func (c *Call) run(verb string) error {
 const maxLog = 1 << 20
 
 // failure is the first error in the log that tells something.
-func (c *Call) failure(path string, err error) error {
+func failure(path string, err error) error {
 	f, ferr := os.Open(path)
 	if ferr != nil {
 		return err
 	}
 	defer f.Close()
 	if said := firstError(io.LimitReader(f, maxLog)); said != "" {
-		return fmt.Errorf("%s (the log is %s)", said, path)
+		return errors.New(said)
 	}
-	return fmt.Errorf("%w (the log is %s)", err, path)
+	return err
 }
 
 // firstError finds it; that limits of its own can't be raised ends no call.
