@@ -98,6 +98,9 @@ func (o *opened) build(cfg Config, parts Parts) error {
 		return err
 	}
 	o.closers = append(o.closers, past.Close)
+	if err := sweepHistory(context.Background(), past, parts.Leases); err != nil {
+		return err
+	}
 	remote, err := gateway.NewGatewayFrontend(pool.Infos(), nil)
 	if err != nil {
 		return err

@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/containerd/log"
 
+	"github.com/orlop/orlop/core/lease"
 	"github.com/orlop/orlop/core/namespaces"
 	"github.com/orlop/orlop/internal/mounts"
 	"github.com/orlop/orlop/services/build/stores"
@@ -115,3 +117,41 @@ func (b *Builder) sweepLeases(ctx context.Context) error {
 
 // historySuffix names the namespace in which BuildKit keeps logs and records of builds.
 const historySuffix = "_history"
+
+// What BuildKit calls the records of past builds in its database, and their leases
+// (solver/llbsolver/history).
+const (
+	historyBucket = "_records"
+	historyLease  = "ref_"
+)
+
+// sweepHistory ends leases of past builds that have no record: a daemon that is killed
+// between the two leaves one, which nothing else would end. The database is BuildKit's,
+// and so is what it is made with.
+func sweepHistory[T interface{ Bucket(name []byte) B }, B interface {
+	comparable
+	Get(key []byte) []byte
+}](ctx context.Context, past interface{ View(func(T) error) error }, all lease.Manager) error {
+	ctx = namespaces.With(ctx, namespaces.Default+historySuffix)
+	list, err := all.List(ctx)
+	if err != nil {
+		return err
+	}
+	var lost []string
+	err = past.View(func(tx T) error {
+		var none B
+		records := tx.Bucket([]byte(historyBucket))
+		for _, l := range list {
+			ref, ok := strings.CutPrefix(l.ID, historyLease)
+			if ok && (records == none || records.Get([]byte(ref)) == nil) {
+				lost = append(lost, l.ID)
+			}
+		}
+		return nil
+	})
+	errs := []error{err}
+	for _, id := range lost {
+		errs = append(errs, all.Delete(ctx, id, false))
+	}
+	return errors.Join(errs...)
+}
