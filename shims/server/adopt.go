@@ -11,6 +11,7 @@ import (
 	"time"
 
 	wire "github.com/containerd/containerd/api/runtime/task/v2"
+	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
@@ -111,7 +112,7 @@ func (s *Service) Adopt(ctx context.Context, r *wire.CreateTaskRequest) (*wire.C
 }
 
 func (s *Service) load(c *container, made *wire.CreateTaskRequest) (*runtime.Container, error) {
-	opts, err := parseOptions(made.Options)
+	opts, err := readOptions[options.Options](made.Options, "runtime")
 	if err != nil {
 		return nil, err
 	}

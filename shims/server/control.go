@@ -13,7 +13,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
@@ -133,7 +132,7 @@ func (s *Service) Checkpoint(ctx context.Context, r *wire.CheckpointTaskRequest)
 	if !filepath.IsAbs(r.Path) {
 		return nil, fmt.Errorf("checkpoint folder %q is no absolute path: %w", r.Path, errdefs.ErrInvalidArgument)
 	}
-	o, err := parseCheckpointOptions(r.Options)
+	o, err := readOptions[options.CheckpointOptions](r.Options, "checkpoint")
 	if err != nil {
 		return nil, err
 	}
@@ -146,21 +145,6 @@ func (s *Service) Checkpoint(ctx context.Context, r *wire.CheckpointTaskRequest)
 	}
 	s.events.send(c.namespace, &events.TaskCheckpointed{ContainerID: c.id})
 	return &emptypb.Empty{}, nil
-}
-
-func parseCheckpointOptions(a *anypb.Any) (*options.CheckpointOptions, error) {
-	if a.GetTypeUrl() == "" {
-		return &options.CheckpointOptions{}, nil
-	}
-	v, err := typeurl.UnmarshalAny(a)
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint options: %w: %w", err, errdefs.ErrInvalidArgument)
-	}
-	o, ok := v.(*options.CheckpointOptions)
-	if !ok {
-		return nil, fmt.Errorf("checkpoint options are %T, not runc's: %w", v, errdefs.ErrInvalidArgument)
-	}
-	return o, nil
 }
 
 // Connect tells who the shim is.

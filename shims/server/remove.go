@@ -30,7 +30,7 @@ func Remove(ctx context.Context, namespace, id, bundle string) (code uint32, err
 	if err != nil {
 		return code, err
 	}
-	opts, err := parseOptions(made.Options)
+	opts, err := readOptions[options.Options](made.Options, "runtime")
 	if err != nil {
 		return code, err
 	}

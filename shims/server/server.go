@@ -200,7 +200,7 @@ func (s *Service) Create(ctx context.Context, r *wire.CreateTaskRequest) (*wire.
 
 // create makes the container by the runtime that the options choose.
 func (s *Service) create(ctx context.Context, c *container, r *wire.CreateTaskRequest) (box, error) {
-	opts, err := parseOptions(r.Options)
+	opts, err := readOptions[options.Options](r.Options, "runtime")
 	if err != nil {
 		return nil, err
 	}
@@ -229,17 +229,19 @@ func (s *Service) create(ctx context.Context, c *container, r *wire.CreateTaskRe
 	return b, nil
 }
 
-func parseOptions(a *anypb.Any) (*options.Options, error) {
+// readOptions decodes what a request carries; options that are not set are empty ones.
+// what names them in errors.
+func readOptions[T any](a *anypb.Any, what string) (*T, error) {
 	if a.GetTypeUrl() == "" {
-		return &options.Options{}, nil
+		return new(T), nil
 	}
 	v, err := typeurl.UnmarshalAny(a)
 	if err != nil {
-		return nil, fmt.Errorf("runtime options: %w: %w", err, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("%s options: %w: %w", what, err, errdefs.ErrInvalidArgument)
 	}
-	o, ok := v.(*options.Options)
+	o, ok := v.(*T)
 	if !ok {
-		return nil, fmt.Errorf("runtime options are %T, not runc's: %w", v, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("%s options are %T, not runc's: %w", what, v, errdefs.ErrInvalidArgument)
 	}
 	return o, nil
 }
