@@ -10,6 +10,7 @@ import (
 
 // registryRoutes ask registries.
 var registryRoutes = []route{
+	{method: "GET", path: "/images/search", handle: searchImages},
 	{method: "POST", path: "/auth", handle: login},
 	{method: "GET", path: "/distribution/{name...}/json", handle: distribution},
 }

@@ -39,7 +39,6 @@ var systemRoutes = []route{
 
 // absentRoutes are what is known and not there.
 var absentRoutes = []route{
-	{method: "GET", path: "/images/search", handle: searchImages},
 	{method: "GET", path: "/plugins/privileges", handle: absent("plugins")},
 }
 
