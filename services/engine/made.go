@@ -22,6 +22,7 @@ type made struct {
 	process *specs.Process
 	mounts  map[string]bool // where something is mounted
 	users   *userns.Maps    // nil: the host's
+	lost    error           // why nothing of this is known
 }
 
 func madeOf(s *specs.Spec) *made {
@@ -42,7 +43,7 @@ func (e *Engine) made(ctx context.Context, c *Container) (*made, error) {
 	known := c.made
 	c.mu.Unlock()
 	if known != nil {
-		return known, nil
+		return known, known.lost
 	}
 	s, err := e.knownSpec(ctx, c)
 	if err != nil {
@@ -53,7 +54,7 @@ func (e *Engine) made(ctx context.Context, c *Container) (*made, error) {
 	if c.made == nil {
 		c.made = madeOf(s)
 	}
-	return c.made, nil
+	return c.made, c.made.lost
 }
 
 // knownSpec is the spec in a container's record.
@@ -77,18 +78,20 @@ func parseSpec(id string, data []byte) (*specs.Spec, error) {
 }
 
 // recoverSpec takes the spec of a container whose run is not in its record, because a daemon
-// ended before it was due there, from the bundle of its task.
+// ended before it was due there, from the bundle of its task. If it is not there either,
+// the record's spec is an earlier run's, by which nothing must be done to this one.
 func (c *Container) recoverSpec(t *manager.Task) error {
 	data, err := os.ReadFile(filepath.Join(t.Bundle, "config.json"))
-	if err != nil {
-		return err
-	}
-	s, err := parseSpec(c.ID, data)
-	if err != nil {
-		return err
+	var s *specs.Spec
+	if err == nil {
+		s, err = parseSpec(c.ID, data)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err != nil {
+		c.made = &made{lost: fmt.Errorf("container %s runs by no known spec, restart it: %w", c.ID, err)}
+		return err
+	}
 	c.stored.Spec, c.made = raw{specType + "Spec", data}, madeOf(s)
 	return nil
 }
