@@ -114,7 +114,16 @@ func Unpack(ctx context.Context, store content.Provider, desc ocispec.Descriptor
 		return err
 	}
 	defer root.Close()
-	in := tar.NewReader(io.NewSectionReader(r, 0, r.Size()))
+	if err := extractAll(ctx, root, io.NewSectionReader(r, 0, r.Size())); err != nil {
+		return fmt.Errorf("checkpoint %s: %w", desc.Digest, err)
+	}
+	return nil
+}
+
+// extractAll writes the files of a tar, which take no more room than the tar: of sparse
+// ones it could say anything.
+func extractAll(ctx context.Context, root *os.Root, r *io.SectionReader) error {
+	in, room := tar.NewReader(r), r.Size()
 	for range maxFiles {
 		h, err := in.Next()
 		if errors.Is(err, io.EOF) {
@@ -123,14 +132,17 @@ func Unpack(ctx context.Context, store content.Provider, desc ocispec.Descriptor
 		if err == nil {
 			err = ctx.Err()
 		}
-		if err == nil {
-			err = extract(root, h, in)
-		}
 		if err != nil {
-			return fmt.Errorf("checkpoint %s: %w", desc.Digest, err)
+			return err
+		}
+		if room -= h.Size; room < 0 {
+			return fmt.Errorf("file %q is larger than what holds it: %w", h.Name, errdefs.ErrInvalidArgument)
+		}
+		if err := extract(root, h, in); err != nil {
+			return err
 		}
 	}
-	return fmt.Errorf("checkpoint %s has more than %d files: %w", desc.Digest, maxFiles, errdefs.ErrInvalidArgument)
+	return fmt.Errorf("more than %d files: %w", maxFiles, errdefs.ErrInvalidArgument)
 }
 
 // extract writes a file; what is no file is passed over.

@@ -4,10 +4,13 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -63,10 +66,7 @@ func TestUnpackHostile(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		desc := ocispec.Descriptor{MediaType: checkpoint.MediaType, Digest: digest.FromBytes(buf.Bytes()), Size: int64(buf.Len())}
-		if err := content.WriteBlob(ctx, store, desc.Digest.String(), &buf, desc, nil); err != nil {
-			t.Fatal(err)
-		}
+		desc := blob(t, store, &buf)
 		top := t.TempDir()
 		dir := filepath.Join(top, "in")
 		if err := os.Mkdir(dir, 0o700); err != nil {
@@ -79,6 +79,39 @@ func TestUnpackHostile(t *testing.T) {
 			t.Errorf("%q made %v", h.Name, list)
 		}
 	}
+}
+
+// A sparse file of a few bytes must not fill the disk.
+func TestUnpackSparse(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "big.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(1<<30), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("tar", "-C", dir, "--sparse", "--format=pax", "-c", "big.img").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, to := open(t), t.TempDir()
+	if err := checkpoint.Unpack(context.Background(), store, blob(t, store, bytes.NewBuffer(out)), to); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("it was taken: %v", err)
+	}
+	if list, _ := os.ReadDir(to); len(list) > 0 {
+		t.Errorf("it made %v", list)
+	}
+}
+
+// blob stores a checkpoint.
+func blob(t *testing.T, store content.Store, data *bytes.Buffer) ocispec.Descriptor {
+	t.Helper()
+	desc := ocispec.Descriptor{MediaType: checkpoint.MediaType, Digest: digest.FromBytes(data.Bytes()), Size: int64(data.Len())}
+	if err := content.WriteBlob(context.Background(), store, desc.Digest.String(), data, desc, nil); err != nil {
+		t.Fatal(err)
+	}
+	return desc
 }
 
 func open(t *testing.T) content.Store {

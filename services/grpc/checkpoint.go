@@ -93,8 +93,10 @@ func (s *Tasks) Checkpoint(ctx context.Context, r *wire.CheckpointTaskRequest) (
 	return &wire.CheckpointTaskResponse{Descriptors: []*types.Descriptor{protobuf.ToDescriptor(files), protobuf.ToDescriptor(config)}}, nil
 }
 
+// dump has the shim write the files. A client that leaves ends nothing: the runtime does
+// not stop halfway, and its folder must not go before it is done.
 func (s *Tasks) dump(ctx context.Context, r *wire.CheckpointTaskRequest, dir string) error {
-	return s.call(ctx, r.ContainerID, "Checkpoint", &shim.CheckpointTaskRequest{ID: r.ContainerID, Path: dir, Options: r.Options}, &emptypb.Empty{})
+	return s.call(context.WithoutCancel(ctx), r.ContainerID, "Checkpoint", &shim.CheckpointTaskRequest{ID: r.ContainerID, Path: dir, Options: r.Options}, &emptypb.Empty{})
 }
 
 // namedFolder is the folder that runc's options name for a checkpoint.
