@@ -163,6 +163,7 @@ type creation struct {
 	b     *build
 	group *cgroup.Group
 	scope *cgroup.Scope // if systemd makes the group
+	fresh bool          // the group was not there before
 	child *child
 	rec   *record
 	c     *Container
@@ -205,7 +206,7 @@ func (cr *creation) undo() {
 	if cr.c != nil {
 		cr.r.drop(cr.c)
 	}
-	if cr.group != nil && (cr.scope == nil || cr.scope.Started()) {
+	if cr.group != nil && cr.ownGroup() {
 		cr.group.Delete()
 	}
 	os.RemoveAll(cr.dir)

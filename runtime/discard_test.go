@@ -1,12 +1,14 @@
 package runtime_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
 
+	"github.com/orlop/orlop/runtime"
 	"github.com/orlop/orlop/runtime/cgroup"
 )
 
@@ -76,5 +78,33 @@ func TestDiscard(t *testing.T) {
 		if _, err := os.Stat(dir); dir != "" && err == nil {
 			t.Errorf("%s is left", dir)
 		}
+	}
+}
+
+// Nobody is made who would stand still at once, with us waiting for him.
+func TestFrozenGroup(t *testing.T) {
+	r, bundle := openRuntime(t), newBundle(t)
+	s := newSpec("sleep", "60")
+	s.Linux.CgroupsPath = "/orlop-test/" + testID(t)
+	c := start(t, r, bundle, s)
+	if err := c.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{s.Linux.CgroupsPath, s.Linux.CgroupsPath + "/below"} {
+		other := newSpec("true")
+		other.Linux.CgroupsPath = path
+		_, err := r.Create(t.Context(), runtime.CreateConfig{ID: testID(t) + "-2", Bundle: bundle, Spec: other})
+		if !errors.Is(err, runtime.ErrState) {
+			t.Fatalf("%s: %v", path, err)
+		}
+		if _, err := os.Stat(r.StateDir(testID(t) + "-2")); err == nil {
+			t.Errorf("%s: its state is left", path)
+		}
+	}
+	if err := c.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat("/proc/" + strconv.Itoa(c.Pid())); err != nil {
+		t.Error("the group's own container was ended:", err)
 	}
 }

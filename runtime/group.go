@@ -41,6 +41,9 @@ func (cr *creation) makeGroup(ctx context.Context) error {
 	}
 	cr.r.warn(cr.cfg.ID, g.Denied)
 	cr.b.group = g
+	if err := thawed(g); err != nil {
+		return err
+	}
 	limits := cr.limits()
 	warnings, err := g.Apply(limits)
 	cr.r.warn(cr.cfg.ID, warnings)
@@ -52,12 +55,30 @@ func (cr *creation) makeGroup(ctx context.Context) error {
 	return err
 }
 
+// thawed refuses a group in which the new process would stand still, and we wait for it.
+func thawed(g *cgroup.Group) error {
+	still, err := g.Stands()
+	if err == nil && still {
+		err = fmt.Errorf("control group %s is frozen, by whoever uses it or one above it: thaw it or name another: %w", g.Path, ErrState)
+	}
+	return err
+}
+
 // noteFresh writes down that the group was not there before.
 func (cr *creation) noteFresh(path string) error {
 	if cr.r.host.Exists(path) {
 		return nil
 	}
+	cr.fresh = true
 	return os.WriteFile(filepath.Join(cr.dir, freshFile), nil, 0o600)
+}
+
+// ownGroup reports whether the group is of this creation: others' stays if it fails.
+func (cr *creation) ownGroup() bool {
+	if cr.scope != nil {
+		return cr.scope.Started()
+	}
+	return cr.fresh
 }
 
 // limits are those of the configuration, never nil.

@@ -371,12 +371,12 @@ func write(path, value string) error {
 	return nil
 }
 
-// removeTries bounds the wait for the kernel to let go of a group whose last
-// process has just ended: 1+2+…+64 ms and then 100 ms each, two seconds in all.
-const removeTries = 26
+// removeWait bounds the wait for the kernel to let go of a group whose last process has
+// just ended, in all hierarchies together.
+const removeWait = 2 * time.Second
 
 // Delete removes the group with any groups inside it. A scope of systemd's is
-// stopped first, with what still runs in it.
+// stopped first, with what still runs in it. A group that others are in is an error.
 func (g *Group) Delete() error {
 	var errs []error
 	if g.Unit != "" && g.exists() {
@@ -384,11 +384,12 @@ func (g *Group) Delete() error {
 			errs = append(errs, err)
 		}
 	}
+	until := time.Now().Add(removeWait)
 	for _, v := range g.V1 {
-		errs = append(errs, removeTree(v.Dir))
+		errs = append(errs, removeTree(v.Dir, until))
 	}
 	if g.V2 != "" {
-		errs = append(errs, removeTree(g.V2))
+		errs = append(errs, removeTree(g.V2, until))
 	}
 	// Parents that were made for this group go with it unless others moved in.
 	for _, dir := range slices.Backward(g.Made) {
@@ -415,20 +416,23 @@ func (g *Group) exists() bool {
 	return err == nil
 }
 
-func removeTree(dir string) error {
-	var err error
-	for i := range removeTries {
-		err = unix.Rmdir(dir)
+// removeTree removes a folder of groups, trying until then: after 1, 2, … 64 ms and then
+// every 100.
+func removeTree(dir string, until time.Time) error {
+	for i := 0; ; i++ {
+		err := unix.Rmdir(dir)
 		if err == nil || err == unix.ENOENT {
 			return nil
 		}
 		entries, _ := os.ReadDir(dir)
 		for _, e := range entries {
 			if e.IsDir() {
-				removeTree(filepath.Join(dir, e.Name()))
+				removeTree(filepath.Join(dir, e.Name()), until)
 			}
 		}
-		time.Sleep(min(time.Millisecond<<i, 100*time.Millisecond))
+		if time.Now().After(until) {
+			return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+		}
+		time.Sleep(min(time.Millisecond<<min(i, 7), 100*time.Millisecond))
 	}
-	return &os.PathError{Op: "rmdir", Path: dir, Err: err}
 }

@@ -103,7 +103,7 @@ func (g *Group) Freeze(ctx context.Context, on bool) error {
 		if err := g.setFrozen(true); err != nil {
 			return err
 		}
-		if still, err := g.stands(); err != nil || still {
+		if still, err := g.Stands(); err != nil || still {
 			return err
 		}
 		select {
@@ -117,8 +117,12 @@ func (g *Group) Freeze(ctx context.Context, on bool) error {
 	return errors.New("cgroup does not freeze: a process is stuck in the kernel")
 }
 
-// stands reports whether every process has stopped.
-func (g *Group) stands() (bool, error) {
+// Stands reports whether every process of the group has stopped, and those would that come
+// into it: the group is frozen, or one above it.
+func (g *Group) Stands() (bool, error) {
+	if g.FreezerDir() == "" {
+		return false, nil
+	}
 	if dir, ok := g.dir("freezer"); ok {
 		b, err := os.ReadFile(filepath.Join(dir, "freezer.state"))
 		return strings.TrimSpace(string(b)) == "FROZEN", err
