@@ -25,6 +25,9 @@ command -v chromium >/dev/null || need+=(chromium) # looks at the registry's pag
 command -v rsyslogd >/dev/null || need+=(rsyslog)
 command -v newuidmap >/dev/null || need+=(uidmap) # for daemons of ordinary users
 command -v slirp4netns >/dev/null || need+=(slirp4netns)
+command -v xz >/dev/null || need+=(xz-utils)
+command -v bzip2 >/dev/null || need+=(bzip2)
+command -v pgrep >/dev/null || need+=(procps)
 # What test/compose makes an application of.
 [ -x /usr/sbin/nginx ] || need+=(nginx-light)
 command -v redis-server >/dev/null || need+=(redis-server)
