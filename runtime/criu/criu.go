@@ -93,9 +93,10 @@ func (c *Call) run(verb string) error {
 // maxLog bounds how much of a log is read, in bytes.
 const maxLog = 1 << 20
 
-// failure is the first error in the log that tells something.
+// failure is the first error in the log that tells something; if there is none, the log
+// may have had no room.
 func failure(path string, err error) error {
-	f, ferr := os.Open(path)
+	f, ferr := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
 	if ferr != nil {
 		return err
 	}
@@ -103,7 +104,8 @@ func failure(path string, err error) error {
 	if said := firstError(io.LimitReader(f, maxLog)); said != "" {
 		return errors.New(said)
 	}
-	return err
+	_, ferr = f.WriteString("\n")
+	return errors.Join(err, ferr)
 }
 
 // firstError finds it; that limits of its own can't be raised ends no call.

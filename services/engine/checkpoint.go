@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 
 	"github.com/orlop/orlop/core/worded"
+	"github.com/orlop/orlop/internal/safefile"
 )
 
 // CheckpointOptions say what checkpoint of a container to make.
@@ -70,8 +71,8 @@ func (e *Engine) Checkpoint(ctx context.Context, ref string, o CheckpointOptions
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(dir); err == nil {
-		return worded.New(errdefs.ErrConflict, "checkpoint with name %s already exists for container %s", o.Name, c.ID)
+	if err := free(c, dir); err != nil {
+		return err
 	}
 	if !o.Exit {
 		return e.dump(ctx, c, dir, false)
@@ -87,6 +88,14 @@ func (e *Engine) Checkpoint(ctx context.Context, ref string, o CheckpointOptions
 	return nil
 }
 
+// free makes sure that there is no checkpoint of a name.
+func free(c *Container, dir string) error {
+	if _, err := os.Lstat(dir); err == nil {
+		return worded.New(errdefs.ErrConflict, "checkpoint with name %s already exists for container %s", filepath.Base(dir), c.ID)
+	}
+	return nil
+}
+
 // unhalt undoes halt for a container that goes on.
 func (e *Engine) unhalt(ctx context.Context, c *Container) error {
 	c.op.Lock()
@@ -97,12 +106,15 @@ func (e *Engine) unhalt(ctx context.Context, c *Container) error {
 	return e.save(ctx, c)
 }
 
-// dump makes a checkpoint, which has its name when it is whole: what a crash or an
-// error leaves is removed by the next of that name. The container's end is not dealt
-// with before that: its shim may go then.
+// dump makes a checkpoint, which has its name when it is whole and on the disk: what a
+// crash or an error leaves is removed by the next of that name. The container's end is not
+// dealt with before that: its shim may go then.
 func (e *Engine) dump(ctx context.Context, c *Container, dir string, exit bool) error {
 	c.op.Lock()
 	defer c.op.Unlock()
+	if err := free(c, dir); err != nil { // another may have been made since
+		return err
+	}
 	part := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".new")
 	err := errors.Join(os.RemoveAll(part), os.MkdirAll(part, 0o700))
 	if err != nil {
@@ -113,13 +125,34 @@ func (e *Engine) dump(ctx context.Context, c *Container, dir string, exit bool) 
 		err = e.call(ctx, c.ID, "Checkpoint", &wire.CheckpointTaskRequest{ID: c.ID, Path: part, Options: o})
 	}
 	if err == nil {
-		err = os.Rename(part, dir)
+		err = syncFiles(part)
+	}
+	if err == nil {
+		err = safefile.Rename(part, dir)
 	}
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(part))
 	}
 	e.tell(c, "checkpoint")
 	return nil
+}
+
+// syncFiles makes the files of a folder durable; those of a checkpoint have no folders.
+func syncFiles(dir string) error {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range list {
+		f, err := os.Open(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return safefile.SyncDir(dir)
 }
 
 // Checkpoints lists the names of a container's checkpoints.
@@ -146,39 +179,31 @@ func (e *Engine) Checkpoints(ref, dir string) ([]string, error) {
 
 // RemoveCheckpoint removes one.
 func (e *Engine) RemoveCheckpoint(ref, name, dir string) error {
-	c, err := e.lookup(ref)
-	if err != nil {
-		return err
-	}
-	dir, err = e.existing(c, name, dir)
+	_, dir, err := e.existing(ref, name, dir)
 	if err != nil {
 		return err
 	}
 	return os.RemoveAll(dir)
 }
 
-// existing is the folder of a checkpoint that is there.
-func (e *Engine) existing(c *Container, name, dir string) (string, error) {
-	dir, err := e.checkpoint(c, name, dir)
+// existing is a container, and the folder of a checkpoint of it that is there.
+func (e *Engine) existing(ref, name, dir string) (*Container, string, error) {
+	c, err := e.lookup(ref)
 	if err != nil {
-		return "", err
+		return nil, "", err
+	}
+	if dir, err = e.checkpoint(c, name, dir); err != nil {
+		return nil, "", err
 	}
 	if st, err := os.Lstat(dir); err != nil || !st.IsDir() {
-		return "", notFound("checkpoint %s does not exist for container %s", name, c.ID)
+		return nil, "", notFound("checkpoint %s does not exist for container %s", name, c.ID)
 	}
-	return dir, nil
+	return c, dir, nil
 }
 
 // StartFrom lets the processes of a checkpoint go on as those of the container.
 func (e *Engine) StartFrom(ctx context.Context, ref, name, dir string) error {
-	if err := checkName(name); err != nil {
-		return err
-	}
-	c, err := e.lookup(ref)
-	if err != nil {
-		return err
-	}
-	dir, err = e.existing(c, name, dir)
+	c, dir, err := e.existing(ref, name, dir)
 	if err != nil {
 		return err
 	}
