@@ -40,20 +40,24 @@ type Connections struct {
 }
 
 func (o *Connections) add(call *criu.Call) {
-	for flag, on := range map[string]bool{"--tcp-established": o.TCPEstablished, "--tcp-close": o.TCPClose,
-		"--ext-unix-sk": o.ExternalUnix, "--file-locks": o.FileLocks, "--shell-job": o.ShellJob} {
-		if on {
-			call.Add(flag)
+	for _, f := range []struct {
+		name string
+		on   bool
+	}{
+		{"--tcp-established", o.TCPEstablished}, {"--tcp-close", o.TCPClose},
+		{"--ext-unix-sk", o.ExternalUnix}, {"--file-locks", o.FileLocks}, {"--shell-job", o.ShellJob},
+	} {
+		if f.on {
+			call.Add(f.name)
 		}
 	}
 }
 
 // Checkpoint writes the container's processes into a folder, from which [Runtime.Restore]
 // makes them again: memory, descriptors, namespaces but that of the network, what tmpfs
-// hold. Files of the container's tree and of its mounts are not in it. The processes
-// stand still meanwhile, and nothing
-// interrupts it. It takes the program CRIU; [criu.ErrMissing] says that there
-// is none.
+// hold. Files of the container's tree and of its mounts are not in it. The processes stand
+// still meanwhile, and nothing interrupts it. It takes the program CRIU; [criu.ErrMissing]
+// says that there is none.
 func (c *Container) Checkpoint(cfg CheckpointConfig) error {
 	if s := c.Status(); s != Running && s != Paused {
 		return fmt.Errorf("checkpoint of container %q: %w: it is %s", c.ID, ErrState, s)
@@ -71,6 +75,9 @@ func (c *Container) checkpoint(cfg CheckpointConfig) error {
 	}
 	if err := portable(spec); err != nil {
 		return err
+	}
+	if c.rec.Group.Unit != "" {
+		return errScoped
 	}
 	if err := emptyDir(cfg.Dir); err != nil {
 		return err
@@ -115,6 +122,9 @@ func unavailable(err error) error {
 	return err
 }
 
+// errScoped says what a restore could not do.
+var errScoped = unsupported("the container's control group is systemd's, who would have to make it again around what is restored")
+
 // emptyDir makes a folder, or makes sure that there is nothing in it.
 func emptyDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -136,6 +146,9 @@ func portable(spec *specs.Spec) error {
 		return nil
 	}
 	for _, n := range spec.Linux.Namespaces {
+		if n.Type == specs.UserNamespace {
+			return unsupported("the container has users of its own")
+		}
 		if n.Path != "" && n.Type != specs.NetworkNamespace {
 			return unsupported("the container shares another's %s namespace (%s)", n.Type, filepath.Clean(n.Path))
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -46,6 +47,8 @@ const (
 	outsideFile = "outside.json"
 	// networkKey is how CRIU's files name the network namespace.
 	networkKey = "network"
+	// notSaid are bytes of paths that have a meaning in what CRIU is told of mounts.
+	notSaid = "[]:,"
 )
 
 // lookOutside finds out what of a process is not the container's own.
@@ -92,8 +95,11 @@ func (o *outside) mounts(own, host []*mountinfo.Info, spec *specs.Spec) error {
 		if m.Mountpoint == "/" || !cgroup && !bound[m.Mountpoint] && !shared[fsID{m.Major, m.Minor}] {
 			continue
 		}
-		if strings.ContainsAny(m.Mountpoint, "[]:,") {
+		if strings.ContainsAny(m.Mountpoint, notSaid) {
 			return unsupported("a mount at %q: CRIU can't be told of it", m.Mountpoint)
+		}
+		if strings.Contains(m.Optional, "master:") {
+			return unsupported("the mount at %s gets those of the host (rslave), which could not be restored", m.Mountpoint)
 		}
 		out := outerMount{At: m.Mountpoint, Cgroup: cgroup}
 		if m.FSType == "devtmpfs" {
@@ -189,21 +195,27 @@ func (o *outside) save(dir string) error {
 }
 
 func loadOutside(dir string) (*outside, error) {
-	name := filepath.Join(dir, outsideFile)
-	st, err := os.Stat(name)
-	if err != nil {
+	o := &outside{}
+	if err := readJSON(filepath.Join(dir, outsideFile), o); err != nil {
 		return nil, fmt.Errorf("%s is no whole checkpoint of this runtime: %w", dir, err)
 	}
-	if st.Size() > maxRecord {
-		return nil, fmt.Errorf("%s: too large", name)
+	return o, o.check()
+}
+
+// stdioName is what the names of streams look like.
+var stdioName = regexp.MustCompile(`^(|pipe:\[[0-9]+\]|file\[[0-9a-f]+:[0-9a-f]+\])$`)
+
+// check refuses names that could say more to CRIU than they should.
+func (o *outside) check() error {
+	for _, m := range o.Mounts {
+		if !path.IsAbs(m.At) || path.Clean(m.At) != m.At || m.At == "/" || strings.ContainsAny(m.At, notSaid) {
+			return invalid("the checkpoint has a mount at %q, which is no place", m.At)
+		}
 	}
-	b, err := os.ReadFile(name)
-	if err != nil {
-		return nil, err
+	for _, name := range o.Stdio {
+		if !stdioName.MatchString(name) {
+			return invalid("the checkpoint has a stream %q, which is none", name)
+		}
 	}
-	o := &outside{}
-	if err := json.Unmarshal(b, o); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return o, nil
+	return nil
 }

@@ -67,7 +67,7 @@ func (rs *restoration) run(ctx context.Context) (*Container, error) {
 		return nil, err
 	}
 	if rs.r.options.SystemdCgroup {
-		return nil, unsupported("restoring where systemd makes control groups")
+		return nil, errScoped
 	}
 	b.plan = &plan{}
 	if err := rs.makeGroup(ctx); err != nil {

@@ -109,8 +109,8 @@ func (rs *restoration) source(m specs.Mount) string {
 
 // addMounts tells CRIU what to show where the checkpoint has a mount from outside.
 func (rs *restoration) addMounts() error {
-	for _, m := range rs.out.Mounts {
-		source, err := rs.outer(m)
+	for i, m := range rs.out.Mounts {
+		source, err := rs.outer(m, i)
 		if err != nil {
 			return err
 		}
@@ -119,20 +119,49 @@ func (rs *restoration) addMounts() error {
 	return nil
 }
 
-// outer is what a mount from outside shows in this container.
-func (rs *restoration) outer(m outerMount) (string, error) {
+// outer is what the mount from outside of that number shows in this container.
+func (rs *restoration) outer(m outerMount, number int) (string, error) {
 	if m.Cgroup {
 		return rs.groupAt(m.At)
 	}
 	for at := m.At; at != "/"; at = path.Dir(at) {
 		if bind, ok := rs.binds[at]; ok {
-			return filepath.Join(rs.source(bind), strings.TrimPrefix(m.At, at)), nil
+			return rs.part(bind, strings.TrimPrefix(m.At, at), number)
 		}
 	}
-	if device := path.Clean(m.Device); inside(device, "/dev") {
-		return device, nil
+	if m.Device != "" {
+		return hostDevice(path.Clean(m.Device))
 	}
 	return "", invalid("the checkpoint has a mount at %s, the configuration has none", m.At)
+}
+
+// part shows what is at a path of a bind's source: a mount of the host's inside it. What
+// lives there can't lead it elsewhere.
+func (rs *restoration) part(bind specs.Mount, sub string, number int) (string, error) {
+	source := rs.source(bind)
+	if sub == "" {
+		return source, nil
+	}
+	at := filepath.Join(rs.r.places(rs.creation.cfg.ID), fmt.Sprint("part", number))
+	err := place(specs.Mount{Type: "bind", Source: source}, &mountOptions{subpath: sub}, at)
+	if err != nil {
+		return "", fmt.Errorf("the checkpoint has a mount at %s in %s: %w", sub, mountName(bind), err)
+	}
+	return at, nil
+}
+
+// hostDevice makes sure that a path is that of one of the host's devices.
+func hostDevice(name string) (string, error) {
+	var st unix.Stat_t
+	if inside(name, "/dev") {
+		if err := unix.Lstat(name, &st); err != nil {
+			return "", &os.PathError{Op: "device of the checkpoint", Path: name, Err: err}
+		}
+	}
+	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFCHR && kind != unix.S_IFBLK {
+		return "", invalid("the checkpoint shows %s, which is no device of this host", name)
+	}
+	return name, nil
 }
 
 // groupAt is the folder of the control group that a mount shows.

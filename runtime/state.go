@@ -65,26 +65,34 @@ func (rec *record) save(dir string) error {
 }
 
 func readRecord(dir string) (*record, error) {
-	path := filepath.Join(dir, recordFile)
-	st, err := os.Stat(path)
+	rec := &record{}
+	err := readJSON(filepath.Join(dir, recordFile), rec)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, ErrNotFound
 	}
 	if err != nil {
 		return nil, err
 	}
-	if st.Size() > maxRecord {
-		return nil, fmt.Errorf("%s: too large", path)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	rec := &record{}
-	if err := json.Unmarshal(b, rec); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
 	return rec, nil
+}
+
+// readJSON reads what was written as JSON, of a bounded size.
+func readJSON(name string, into any) error {
+	st, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if st.Size() > maxRecord {
+		return fmt.Errorf("%s: too large", name)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 // startTime is when a process began, in clock ticks since boot; zero if it is gone.
