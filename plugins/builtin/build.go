@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/log"
 
+	"github.com/orlop/orlop/internal/userns"
 	"github.com/orlop/orlop/plugins"
 	"github.com/orlop/orlop/plugins/kinds"
 	"github.com/orlop/orlop/services/build"
@@ -70,7 +71,7 @@ func builder(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Builder, "buildkit", func(s *plugins.Scope) plugins.Build[*build.Builder] {
 		cfg := plugins.Config(s, buildConfig{AllowHost: true, ContextBytes: build.DefaultContextBytes, ContextEntries: build.DefaultContextEntries})
 		db, differ, drivers := plugins.One(s, kinds.Metadata), plugins.One(s, kinds.Differ), plugins.All(s, kinds.Snapshotter)
-		nets, transfers := plugins.Optional(s, kinds.Networks), plugins.Optional(s, kinds.Transfer)
+		nets, transfers, containers := plugins.Optional(s, kinds.Networks), plugins.Optional(s, kinds.Transfer), plugins.Optional(s, kinds.Engine)
 		chosen := s.Settings().Defaults[kinds.Snapshotter.Name()]
 		root, state, temp := s.Root(), s.State(), ""
 		if s.Settings().Temp == "" {
@@ -88,10 +89,14 @@ func builder(r *plugins.Registry) {
 			if t, ok := transfers(); ok {
 				endpoints = t.Endpoints
 			}
+			var users *userns.Maps
+			if e, ok := containers(); ok {
+				users = e.Users()
+			}
 			b, err := build.New(build.Config{Root: root, State: state, Temp: temp, Snapshotter: name, Runtime: cfg.runtime(), Cache: cfg.Cache, Parallel: cfg.Parallel,
 				ContextBytes: cfg.ContextBytes, ContextEntries: cfg.ContextEntries, Insecure: cfg.AllowInsecure, Host: cfg.AllowHost},
 				build.Parts{Content: db().Content(), Images: db().Images(), Leases: db().Leases(), Applier: differ(), Comparer: differ(), Snapshots: db().Snapshotter,
-					Networks: connect, Endpoints: endpoints, Collect: func(ctx context.Context) error { _, err := collect.Now(ctx, db(), false); return err }})
+					Networks: connect, Users: users, Endpoints: endpoints, Collect: func(ctx context.Context) error { _, err := collect.Now(ctx, db(), false); return err }})
 			if err == nil {
 				if serr := b.Sweep(ctx); serr != nil {
 					log.G(ctx).WithError(serr).Warn("some leftovers of builds could not be removed; they are tried again at the next start")

@@ -37,6 +37,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/orlop/orlop/core/namespaces"
+	"github.com/orlop/orlop/internal/userns"
 	"github.com/orlop/orlop/internal/version"
 	"github.com/orlop/orlop/services/build/stores"
 )
@@ -112,7 +113,7 @@ func (o *opened) build(cfg Config, parts Parts) error {
 		ResolveCacheExporterFuncs: cacheExporters(sessions, hosts),
 		ResolveCacheImporterFuncs: cacheImporters(sessions, hosts, o.worker.ContentStore()),
 		CacheManager:              solver.NewCacheManager(context.Background(), "local", steps, bkworker.NewCacheResultStorage(pool)),
-		Entitlements:              entitled(cfg), HistoryDB: past, CacheStore: steps,
+		Entitlements:              entitled(cfg, parts.Users), HistoryDB: past, CacheStore: steps,
 		LeaseManager: o.worker.LeaseManager(), ContentStore: o.worker.ContentStore(), HistoryConfig: history(),
 		GarbageCollect: o.worker.GarbageCollect, GracefulStop: o.stop,
 	})
@@ -126,12 +127,12 @@ func history() *config.HistoryConfig {
 }
 
 // entitled are the rights that builds may ask for.
-func entitled(cfg Config) []string {
+func entitled(cfg Config, users *userns.Maps) []string {
 	out := []string{}
-	if cfg.Host {
+	if cfg.Host && users == nil { // which are the host's, as its network is
 		out = append(out, string(entitlements.EntitlementNetworkHost))
 	}
-	if cfg.Insecure {
+	if cfg.Insecure && users == nil {
 		out = append(out, string(entitlements.EntitlementSecurityInsecure))
 	}
 	return out
@@ -155,7 +156,16 @@ func (o *opened) workerOptions(cfg Config, parts Parts, hosts docker.RegistryHos
 	if err != nil {
 		return opt, err
 	}
-	networks := providers(parts.Networks, filepath.Join(cfg.State, "run"))
+	networks := providers(parts.Networks, filepath.Join(cfg.State, "run"), parts.Users)
+	var written *stores.Writes
+	if parts.Users != nil {
+		written = &stores.Writes{}
+	}
+	remap, err := remapping(parts.Users, filepath.Join(cfg.State, shownFolder), written)
+	if err != nil {
+		return opt, err
+	}
+	o.closers = append(o.closers, remap.close)
 	exec, err := runcexecutor.New(runcexecutor.Opt{Root: filepath.Join(cfg.State, "run"), CommandCandidates: []string{cfg.Runtime},
 		DefaultCgroupParent: cgroupParent, ProcessMode: oci.ProcessSandbox, ResourceMonitor: usage}, networks)
 	if err != nil {
@@ -175,8 +185,8 @@ func (o *opened) workerOptions(cfg Config, parts Parts, hosts docker.RegistryHos
 		Labels: map[string]string{label.Executor: "oci", label.Snapshotter: cfg.Snapshotter, label.Hostname: name, label.Network: "orlop",
 			label.OCIProcessMode: oci.ProcessSandbox.String(), label.SELinuxEnabled: "false"},
 		Platforms: archutil.SupportedPlatforms(true), GCPolicy: policy(cfg.Cache),
-		NetworkProviders: networks, Executor: connecting{exec},
-		Snapshotter:  snapshots.NewSnapshotter(cfg.Snapshotter, stores.Snapshots{Snapshotter: snapshotter}, namespaces.Default, nil),
+		NetworkProviders: networks, Executor: connecting{exec, remap},
+		Snapshotter:  snapshots.NewSnapshotter(cfg.Snapshotter, stores.Snapshots{Snapshotter: snapshotter, Writes: written}, namespaces.Default, nil),
 		ContentStore: blobs, Applier: differ, Differ: differ, ImageStore: stores.Images{Store: parts.Images},
 		RegistryHosts: hosts, LeaseManager: leaseutil.WithNamespace(stores.Leases{Manager: parts.Leases}, namespaces.Default), GarbageCollect: collect,
 		ParallelismSem: parallel(cfg.Parallel), MetadataStore: known, MountPoolRoot: filepath.Join(cfg.State, "mounts"), ResourceMonitor: usage,

@@ -42,6 +42,7 @@ import (
 	"github.com/orlop/orlop/core/image"
 	"github.com/orlop/orlop/core/lease"
 	"github.com/orlop/orlop/core/namespaces"
+	"github.com/orlop/orlop/internal/userns"
 	networks "github.com/orlop/orlop/services/network"
 	"github.com/orlop/orlop/services/remote"
 	"github.com/orlop/orlop/snapshotters"
@@ -60,6 +61,9 @@ type Parts struct {
 	Collect func(context.Context) error
 	// Networks is nil where there is no network but the host's and none.
 	Networks *networks.Service
+	// Users are the ids of containers' users where they aren't the host's, and then those
+	// of steps; nil is the host's.
+	Users *userns.Maps
 	// Endpoints finds where a registry is; nil is BuildKit's own rule.
 	Endpoints func(host string) ([]remote.Endpoint, error)
 }
@@ -129,10 +133,10 @@ func (b *Builder) open() (*opened, error) {
 	if b.opened != nil {
 		return b.opened, nil
 	}
-	for _, dir := range []string{b.cfg.Root, b.cfg.State} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, err
-		}
+	// Others pass the second: roots that aren't the host's, to the trees of steps.
+	err := errors.Join(os.MkdirAll(b.cfg.Root, 0o700), os.MkdirAll(b.cfg.State, 0o711))
+	if err != nil {
+		return nil, err
 	}
 	o, err := assemble(b.cfg, b.parts)
 	if err != nil {

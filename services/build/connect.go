@@ -58,8 +58,12 @@ func (f chooser) check(name string) error {
 // networkKey is the context's key of the network that a step is to be connected to.
 type networkKey struct{}
 
-// connecting is an executor that tells the step's network to what makes it.
-type connecting struct{ executor.Executor }
+// connecting is an executor that tells the step's network to what makes it, and shows
+// the step what its users see.
+type connecting struct {
+	executor.Executor
+	remap *remapper
+}
 
 // Run runs a step.
 func (e connecting) Run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, process executor.ProcessInfo, started chan<- struct{}) (resourcestypes.Recorder, error) {
@@ -68,6 +72,7 @@ func (e connecting) Run(ctx context.Context, id string, root executor.Mount, mou
 		process.Meta.CgroupParent = parent
 		ctx = context.WithValue(ctx, networkKey{}, name)
 	}
+	root, mounts = e.remap.step(root, mounts, process.Meta.Cwd)
 	return e.Executor.Run(ctx, id, root, mounts, process, started)
 }
 

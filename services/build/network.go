@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/util/network"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/orlop/orlop/internal/userns"
 	"github.com/orlop/orlop/network/dns"
 	networks "github.com/orlop/orlop/services/network"
 )
@@ -22,11 +23,25 @@ const defaultNetwork = "bridge"
 
 // providers are the networks that steps may ask for; files is where those are that they
 // mount.
-func providers(s *networks.Service, files string) map[pb.NetMode]network.Provider {
+func providers(s *networks.Service, files string, users *userns.Maps) map[pb.NetMode]network.Provider {
+	if users != nil {
+		return remappedProviders(s, files, users)
+	}
 	out := map[pb.NetMode]network.Provider{pb.NetMode_HOST: network.NewHostProvider(), pb.NetMode_NONE: network.NewNoneProvider()}
 	out[pb.NetMode_UNSET] = out[pb.NetMode_HOST]
 	if s != nil {
-		out[pb.NetMode_UNSET] = bridged{s, files}
+		out[pb.NetMode_UNSET] = bridged{s, files, nil}
+	}
+	return out
+}
+
+// remappedProviders are those for steps whose root isn't the host's: whose network isn't
+// either.
+func remappedProviders(s *networks.Service, files string, users *userns.Maps) map[pb.NetMode]network.Provider {
+	none := remapped{network.NewNoneProvider(), *users}
+	out := map[pb.NetMode]network.Provider{pb.NetMode_NONE: none, pb.NetMode_UNSET: none}
+	if s != nil {
+		out[pb.NetMode_UNSET] = bridged{s, files, users}
 	}
 	return out
 }
@@ -35,6 +50,7 @@ func providers(s *networks.Service, files string) map[pb.NetMode]network.Provide
 type bridged struct {
 	networks *networks.Service
 	files    string
+	users    *userns.Maps // nil: the host's
 }
 
 // New makes a namespace for one step.
@@ -42,11 +58,11 @@ func (b bridged) New(ctx context.Context, hostname string, _ network.NamespaceOp
 	raw := make([]byte, 32)
 	rand.Read(raw)
 	id := hex.EncodeToString(raw)
-	made, err := b.networks.Prepare(ctx, networks.Plan{ID: id, Name: "build-" + id[:12], Wishes: []networks.Wish{{Network: networkOf(ctx)}}})
+	made, err := b.networks.Prepare(ctx, networks.Plan{ID: id, Name: "build-" + id[:12], Wishes: []networks.Wish{{Network: networkOf(ctx)}}, Users: b.users})
 	if err != nil {
 		return nil, err
 	}
-	out := &sandbox{networks: b.networks, id: id, path: made.Path}
+	out := &sandbox{networks: b.networks, id: id, path: made.Path, users: b.users, owner: made.Users}
 	now, err := b.networks.Connect(ctx, id)
 	if err == nil && now.Resolves() {
 		out.resolv = filepath.Join(b.files, "resolv."+id)
@@ -66,10 +82,15 @@ type sandbox struct {
 	networks *networks.Service
 	id, path string
 	resolv   string // the step's resolv.conf, empty for the host's
+	users    *userns.Maps
+	owner    string // where the user namespace is that the network's belongs to
 }
 
 // Set names it in the step's spec.
 func (s *sandbox) Set(spec *specs.Spec) error {
+	if s.users != nil {
+		setUsers(spec, s.users, s.owner)
+	}
 	for i, m := range spec.Mounts {
 		if m.Destination == "/etc/resolv.conf" && s.resolv != "" {
 			spec.Mounts[i].Source = s.resolv

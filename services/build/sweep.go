@@ -28,7 +28,7 @@ const sweepWait = 10 * time.Second
 // before anything is built.
 func (b *Builder) Sweep(ctx context.Context) error {
 	errs := []error{b.sweepSteps(ctx)}
-	for _, dir := range []string{filepath.Join(b.cfg.State, "run"), filepath.Join(b.cfg.State, "mounts"), b.cfg.Temp} {
+	for _, dir := range []string{filepath.Join(b.cfg.State, "run"), filepath.Join(b.cfg.State, "mounts"), filepath.Join(b.cfg.State, shownFolder), b.cfg.Temp} {
 		errs = append(errs, sweepFolder(dir))
 	}
 	return errors.Join(append(errs, b.sweepLeases(ctx))...)

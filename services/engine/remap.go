@@ -51,6 +51,9 @@ func readMaps(setting string) (*userns.Maps, error) {
 	return maps, nil
 }
 
+// Users are the ids of containers' users, nil where they are the host's.
+func (e *Engine) Users() *userns.Maps { return e.users }
+
 // usersOf are the maps with which a container starts, nil for the host's users.
 func (e *Engine) usersOf(h *hostConfig) *userns.Maps {
 	if h.UsernsMode.IsHost() {

@@ -29,7 +29,7 @@ func (d Differ) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mou
 			return ocispec.Descriptor{}, err
 		}
 	}
-	return d.Applier.Apply(in(ctx), desc, fromMounts(mounts), diff.ApplyOptions{SyncFS: o.SyncFs, Progress: o.Progress})
+	return d.Applier.Apply(in(ctx), desc, FromMounts(mounts), diff.ApplyOptions{SyncFS: o.SyncFs, Progress: o.Progress})
 }
 
 // Compare implements the comparer. The layers that BuildKit compresses itself are
@@ -41,6 +41,6 @@ func (d Differ) Compare(ctx context.Context, lower, upper []mount.Mount, opts ..
 			return ocispec.Descriptor{}, err
 		}
 	}
-	return d.Comparer.Compare(in(ctx), fromMounts(lower), fromMounts(upper),
+	return d.Comparer.Compare(in(ctx), FromMounts(lower), FromMounts(upper),
 		diff.CompareOptions{MediaType: o.MediaType, Reference: o.Reference, Labels: o.Labels, SourceDateEpoch: o.SourceDateEpoch})
 }

@@ -11,7 +11,11 @@ import (
 )
 
 // Snapshots shows a snapshotter.
-type Snapshots struct{ Snapshotter snapshotters.Snapshotter }
+type Snapshots struct {
+	Snapshotter snapshotters.Snapshotter
+	// Writes, if it is set, remembers what can be written.
+	Writes *Writes
+}
 
 var _ ctd.Snapshotter = Snapshots{}
 
@@ -23,7 +27,8 @@ func toMounts(list []own.Mount) []mount.Mount {
 	return out
 }
 
-func fromMounts(list []mount.Mount) []own.Mount {
+// FromMounts are BuildKit's mounts as ours.
+func FromMounts(list []mount.Mount) []own.Mount {
 	out := make([]own.Mount, len(list))
 	for i, m := range list {
 		out[i] = own.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options}
@@ -72,6 +77,7 @@ func (s Snapshots) Usage(ctx context.Context, key string) (ctd.Usage, error) {
 // Mounts implements the snapshotter.
 func (s Snapshots) Mounts(ctx context.Context, key string) ([]mount.Mount, error) {
 	list, err := s.Snapshotter.Mounts(in(ctx), key)
+	s.Writes.note(key, list)
 	return toMounts(list), err
 }
 
@@ -82,6 +88,7 @@ func (s Snapshots) Prepare(ctx context.Context, key, parent string, opts ...ctd.
 		return nil, err
 	}
 	list, err := s.Snapshotter.Prepare(in(ctx), key, parent, set)
+	s.Writes.note(key, list)
 	return toMounts(list), err
 }
 
@@ -101,12 +108,20 @@ func (s Snapshots) Commit(ctx context.Context, name, key string, opts ...ctd.Opt
 	if err != nil {
 		return err
 	}
-	return s.Snapshotter.Commit(in(ctx), name, key, set)
+	err = s.Snapshotter.Commit(in(ctx), name, key, set)
+	if err == nil {
+		s.Writes.forget(key)
+	}
+	return err
 }
 
 // Remove implements the snapshotter.
 func (s Snapshots) Remove(ctx context.Context, key string) error {
-	return s.Snapshotter.Remove(in(ctx), key)
+	err := s.Snapshotter.Remove(in(ctx), key)
+	if err == nil {
+		s.Writes.forget(key)
+	}
+	return err
 }
 
 // Walk implements the snapshotter.
