@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -69,21 +70,24 @@ func run() error {
 	return errors.New("call it with start, delete or -socket; the daemon does")
 }
 
-// socketDir is where single shims listen; only root may look in.
-const socketDir = "/run/orlop/s"
+// defaultAddress is the daemon's socket where none is named.
+const defaultAddress = "/run/orlop/orlopd.sock"
 
+// socketPath is where a single shim listens: in a folder beside the daemon's socket, which
+// only the daemon's user may look into. The name is short, for a path has 107 bytes.
 func socketPath(f flags) string {
-	sum := sha256.Sum256([]byte(f.address + "/" + f.namespace + "/" + f.id))
-	return filepath.Join(socketDir, fmt.Sprintf("%x", sum))
+	sum := sha256.Sum256([]byte(f.namespace + "/" + f.id))
+	dir := filepath.Dir(cmp.Or(f.address, defaultAddress))
+	return filepath.Join(dir, "s", fmt.Sprintf("%x", sum[:16]))
 }
 
 // start makes the socket, leaves a server behind that has it as descriptor 3, and
 // prints where it is.
 func start(f flags) error {
-	if err := os.MkdirAll(socketDir, 0o700); err != nil {
+	path := socketPath(f)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	path := socketPath(f)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/orlop/orlop/core/mount"
+	"github.com/orlop/orlop/internal/userns"
 	"github.com/orlop/orlop/runtime"
 )
 
@@ -108,7 +109,23 @@ func (b *programBox) mountAll(rootfs []mount.Mount) error {
 	if err := config.set("ociVersion", knownVersion); err != nil {
 		return err
 	}
+	if userns.Nested() {
+		if err := config.nameNoGroup(); err != nil {
+			return err
+		}
+	}
 	return config.save()
+}
+
+// nameNoGroup leaves the control group to the program: an ordinary user's may go without
+// one that they can't make, but not without one that is named.
+func (c *bundleConfig) nameNoGroup() error {
+	linux := map[string]json.RawMessage{}
+	if err := c.read("linux", &linux); err != nil {
+		return err
+	}
+	delete(linux, "cgroupsPath")
+	return c.set("linux", linux)
 }
 
 func (c *bundleConfig) readonly() bool {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/orlop/orlop/internal/mounts"
+	"github.com/orlop/orlop/internal/userns"
 	"github.com/orlop/orlop/runtime"
 	"github.com/orlop/orlop/runtime/cgroup"
 )
@@ -221,7 +222,7 @@ func (b *programBox) resume(ctx context.Context) error { return b.p.run(ctx, std
 
 func (b *programBox) killAll(ctx context.Context, sig unix.Signal, all bool) error {
 	args := []string{"kill"}
-	if all {
+	if all && !userns.Nested() { // else it has no group, and its first process takes all along
 		args = append(args, "--all")
 	}
 	return b.p.run(ctx, stdio{}, append(args, b.id, strconv.Itoa(int(sig)))...)
