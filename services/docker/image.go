@@ -38,9 +38,28 @@ func (c *call) platformSince(v version, key string) (*ocispec.Platform, error) {
 	return c.platform(key)
 }
 
+// platformsSince reads a parameter that may be there several times.
+func (c *call) platformsSince(v version, key string) ([]ocispec.Platform, error) {
+	if c.version < v {
+		return nil, nil
+	}
+	var out []ocispec.Platform
+	for _, text := range c.r.URL.Query()[key] {
+		p, err := parsePlatform(text)
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			out = append(out, *p)
+		}
+	}
+	return out, nil
+}
+
 // platform reads a parameter that is JSON or os/arch[/variant]; nil if it is missing.
-func (c *call) platform(key string) (*ocispec.Platform, error) {
-	text := c.query(key)
+func (c *call) platform(key string) (*ocispec.Platform, error) { return parsePlatform(c.query(key)) }
+
+func parsePlatform(text string) (*ocispec.Platform, error) {
 	if text == "" {
 		return nil, nil
 	}
@@ -195,10 +214,16 @@ func tagImage(s *Server, c *call) error {
 }
 
 func removeImage(s *Server, c *call) error {
-	if c.query("platforms") != "" && c.version >= 50 {
-		return notThere("removing single platforms of an image: not available yet")
+	list, err := c.platformsSince(50, "platforms")
+	if err != nil {
+		return err
 	}
-	removed, err := s.engine.RemoveImage(c.r.Context(), c.vars["name"], c.flag("force"))
+	var removed []engine.RemovedImage
+	if len(list) > 0 {
+		removed, err = s.engine.RemovePlatforms(c.r.Context(), c.vars["name"], list, c.flag("force"))
+	} else {
+		removed, err = s.engine.RemoveImage(c.r.Context(), c.vars["name"], c.flag("force"))
+	}
 	if err != nil {
 		return err
 	}

@@ -148,8 +148,12 @@ func (v *transferView) step(s steps.Step) {
 
 // loadImages is docker load.
 func loadImages(s *Server, c *call) error {
+	list, err := c.platformsSince(platformOfArchive, "platform")
+	if err != nil {
+		return err
+	}
 	out := newJSONStream(c)
-	names, err := s.engine.Load(c.r.Context(), c.r.Body, nil)
+	names, err := s.engine.Load(c.r.Context(), c.r.Body, list, nil)
 	if err != nil {
 		return out.fail(err)
 	}
@@ -165,7 +169,7 @@ func loadImages(s *Server, c *call) error {
 
 // saveImages is docker save.
 func saveImages(s *Server, c *call) error {
-	p, err := c.platformSince(platformOfArchive, "platform")
+	list, err := c.platformsSince(platformOfArchive, "platform")
 	if err != nil {
 		return err
 	}
@@ -173,11 +177,11 @@ func saveImages(s *Server, c *call) error {
 	if name := c.vars["name"]; name != "" {
 		names = []string{name}
 	}
-	if err := s.engine.CheckSave(c.r.Context(), names); err != nil {
+	if err := s.engine.CheckSave(c.r.Context(), names, list); err != nil {
 		return err
 	}
 	c.w.Header().Set("Content-Type", "application/x-tar")
-	if err := s.engine.Save(c.r.Context(), c.w, names, p); err != nil {
+	if err := s.engine.Save(c.r.Context(), c.w, names, list); err != nil {
 		c.w.Header().Del("Content-Type")
 		panic(http.ErrAbortHandler) // the archive must not look whole
 	}

@@ -13,13 +13,8 @@ import (
 	"github.com/orlop/orlop/services/unpack"
 )
 
-// BuildKit's annotations of manifests that say something of others.
-const (
-	refType   = "vnd.docker.reference.type"
-	refDigest = "vnd.docker.reference.digest"
-	attests   = "attestation-manifest"
-	predicate = "in-toto.io/predicate-type"
-)
+// predicate is the annotation of a statement's layer that says of what type it is.
+const predicate = "in-toto.io/predicate-type"
 
 // PartManifest is one manifest of an image that may have several.
 type PartManifest struct {
@@ -68,10 +63,7 @@ func (e *Engine) Manifests(ctx context.Context, img Image) ([]PartManifest, erro
 
 // part looks one manifest up.
 func (e *Engine) part(ctx context.Context, desc ocispec.Descriptor) (PartManifest, error) {
-	p := PartManifest{Desc: desc}
-	if desc.Annotations[refType] == attests {
-		p.For = digest.Digest(desc.Annotations[refDigest])
-	}
+	p := PartManifest{Desc: desc, For: manifest.Attests(desc)}
 	if desc.Platform != nil {
 		p.Platform = *desc.Platform
 	}

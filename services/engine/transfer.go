@@ -3,9 +3,11 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -14,11 +16,10 @@ import (
 	"github.com/orlop/orlop/core/lease"
 	"github.com/orlop/orlop/core/progress"
 	"github.com/orlop/orlop/services/archive"
+	"github.com/orlop/orlop/services/manifest"
 	"github.com/orlop/orlop/services/remote"
 	"github.com/orlop/orlop/services/transfer"
 	"github.com/orlop/orlop/services/unpack"
-
-	"github.com/containerd/platforms"
 )
 
 // Credentials log in to a registry; the zero value is anonymous.
@@ -132,14 +133,15 @@ func (e *Engine) Push(ctx context.Context, repo, tag string, platform *ocispec.P
 }
 
 // Load reads an archive of images and returns their names, or the ID of one that has
-// none.
-func (e *Engine) Load(ctx context.Context, r io.Reader, report progress.Func) ([]string, error) {
+// none. Of images for several platforms only those of the list are kept; none is all.
+func (e *Engine) Load(ctx context.Context, r io.Reader, list []ocispec.Platform, report progress.Func) ([]string, error) {
 	ctx = e.in(ctx)
 	var out []string
 	var tagged []image.Image // named by a tag alone, which says nothing
 	to := transfer.Store{
-		Extra:   []transfer.Reference{{Name: dangling, Prefix: true, Overwrite: true, AddDigest: true, SkipNamedDigest: true}},
-		Unpacks: []unpack.Target{{Snapshotter: e.Snapshotter(ctx)}},
+		Extra:     []transfer.Reference{{Name: dangling, Prefix: true, Overwrite: true, AddDigest: true, SkipNamedDigest: true}},
+		Unpacks:   []unpack.Target{{Snapshotter: e.Snapshotter(ctx)}},
+		Platforms: list,
 	}
 	var kept error
 	keep, err := e.keepAll(ctx)
@@ -181,7 +183,7 @@ func (e *Engine) untitle(ctx context.Context, img image.Image) error {
 }
 
 // Save writes images as an archive.
-func (e *Engine) Save(ctx context.Context, w io.Writer, refs []string, platform *ocispec.Platform) error {
+func (e *Engine) Save(ctx context.Context, w io.Writer, refs []string, list []ocispec.Platform) error {
 	ctx, end, err := lease.Hold(e.in(ctx), e.Leases, "save", makingLife)
 	if err != nil {
 		return err
@@ -191,21 +193,29 @@ func (e *Engine) Save(ctx context.Context, w io.Writer, refs []string, platform 
 	if err != nil {
 		return err
 	}
-	o := archive.ExportOptions{AllPlatforms: platform == nil}
-	if platform != nil {
-		o.Platforms = []ocispec.Platform{*platform}
-	}
-	return e.Archive.Export(ctx, w, images, o)
+	return e.Archive.Export(ctx, w, images, archive.ExportOptions{AllPlatforms: len(list) == 0, Platforms: list})
 }
 
 // CheckSave finds what Save would write, so that what is missing is told before the
 // archive begins.
-func (e *Engine) CheckSave(ctx context.Context, refs []string) error {
+func (e *Engine) CheckSave(ctx context.Context, refs []string, list []ocispec.Platform) error {
 	if len(refs) == 0 {
 		return invalid("no image is named")
 	}
-	_, err := e.saved(e.in(ctx), refs)
-	return err
+	ctx = e.in(ctx)
+	images, err := e.saved(ctx, refs)
+	if err != nil {
+		return err
+	}
+	for _, img := range images {
+		for _, p := range list {
+			_, err := manifest.Select(ctx, e.Content, img.Target, platforms.OnlyStrict(p))
+			if err != nil {
+				return fmt.Errorf("platform %s: %w", platforms.FormatAll(p), err)
+			}
+		}
+	}
+	return nil
 }
 
 // saved finds images, each name by itself; an ID has no name.

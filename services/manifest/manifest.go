@@ -7,9 +7,12 @@ package manifest
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/orlop/orlop/core/label"
@@ -128,6 +131,43 @@ func (m Manifest) All() []ocispec.Descriptor {
 		return m.Manifests
 	}
 	return append([]ocispec.Descriptor{m.Config}, m.Layers...)
+}
+
+// BuildKit's annotations of manifests that say something of others
+// (docs/attestations/attestation-storage.md there).
+const (
+	refType   = "vnd.docker.reference.type"
+	refDigest = "vnd.docker.reference.digest"
+	attests   = "attestation-manifest"
+)
+
+// Attests is the digest of the manifest that desc's is an attestation of, "" if it is none.
+func Attests(desc ocispec.Descriptor) digest.Digest {
+	if desc.Annotations[refType] != attests {
+		return ""
+	}
+	return digest.Digest(desc.Annotations[refDigest])
+}
+
+// For are an index's manifests that match, those that don't say for which platform they
+// are, and the attestations of either. A nil match is for all.
+func (m Manifest) For(match platforms.Matcher) []ocispec.Descriptor {
+	if match == nil {
+		return m.Manifests
+	}
+	var out []ocispec.Descriptor
+	for _, d := range m.Manifests {
+		if Attests(d) == "" && (d.Platform == nil || match.Match(*d.Platform)) {
+			out = append(out, d)
+		}
+	}
+	for _, d := range m.Manifests {
+		of := Attests(d)
+		if of != "" && slices.ContainsFunc(out, func(o ocispec.Descriptor) bool { return o.Digest == of }) {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 // Labels are the collector's references from a manifest to what hangs on it.

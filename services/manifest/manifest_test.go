@@ -1,10 +1,12 @@
 package manifest_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -98,4 +100,33 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q is %s once and %s once", body, claimed, mediaType)
 		}
 	})
+}
+
+// Attestations go with what they are of, whatever platform they say.
+func TestFor(t *testing.T) {
+	manifests := []ocispec.Descriptor{
+		{Digest: "a", Platform: &ocispec.Platform{OS: "linux", Architecture: "amd64"}},
+		{Digest: "b", Platform: &ocispec.Platform{OS: "linux", Architecture: "arm64"}},
+		{Digest: "of-a", Platform: &ocispec.Platform{OS: "unknown", Architecture: "unknown"}, Annotations: map[string]string{
+			"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": "a"}},
+		{Digest: "of-b", Annotations: map[string]string{
+			"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": "b"}},
+		{Digest: "silent"},
+	}
+	for _, c := range []struct {
+		match platforms.Matcher
+		want  []digest.Digest
+	}{
+		{nil, []digest.Digest{"a", "b", "of-a", "of-b", "silent"}},
+		{platforms.OnlyStrict(ocispec.Platform{OS: "linux", Architecture: "arm64"}), []digest.Digest{"b", "silent", "of-b"}},
+		{platforms.OnlyStrict(ocispec.Platform{OS: "linux", Architecture: "s390x"}), []digest.Digest{"silent"}},
+	} {
+		var got []digest.Digest
+		for _, d := range (manifest.Manifest{Index: true, Manifests: manifests}).For(c.match) {
+			got = append(got, d.Digest)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%v, want %v", got, c.want)
+		}
+	}
 }

@@ -16,6 +16,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -212,7 +214,7 @@ func (s *Service) read(ctx context.Context, from Import, to Store, report progre
 		return fmt.Errorf("import: the archive doesn't name its images; give a name: %w", errdefs.ErrNotFound)
 	}
 	if to.Name != "" {
-		if err := s.link(ctx, target, 0); err != nil {
+		if err := s.link(ctx, target, nil, 0); err != nil {
 			return err
 		}
 	}
@@ -237,7 +239,7 @@ func (s *Service) adopt(ctx context.Context, desc ocispec.Descriptor, to Store, 
 	if err != nil {
 		return false, err
 	}
-	if err := s.link(ctx, desc, 0); err != nil {
+	if err := s.link(ctx, desc, match, 0); err != nil {
 		return false, err
 	}
 	for _, m := range chosen.Images {
@@ -248,8 +250,9 @@ func (s *Service) adopt(ctx context.Context, desc ocispec.Descriptor, to Store, 
 	return true, nil
 }
 
-// link makes manifests hold what hangs on them, as far as it is there.
-func (s *Service) link(ctx context.Context, desc ocispec.Descriptor, depth int) error {
+// link makes manifests hold what hangs on them, as far as it is there, and of several
+// platforms those that match; nil matches all.
+func (s *Service) link(ctx context.Context, desc ocispec.Descriptor, match platforms.Matcher, depth int) error {
 	m, _, err := manifest.Load(ctx, s.Content, desc)
 	if errdefs.IsNotFound(err) || depth > manifest.MaxDepth {
 		return nil
@@ -257,12 +260,18 @@ func (s *Service) link(ctx context.Context, desc ocispec.Descriptor, depth int) 
 	if err != nil {
 		return err
 	}
-	for _, child := range m.Manifests {
-		if err := s.link(ctx, child, depth+1); err != nil {
+	labels := m.Labels() // by position: what is held already stays so
+	wanted := m.For(match)
+	for _, child := range wanted {
+		if err := s.link(ctx, child, match, depth+1); err != nil {
 			return err
 		}
 	}
-	labels := m.Labels()
+	if m.Index {
+		maps.DeleteFunc(labels, func(_, d string) bool {
+			return !slices.ContainsFunc(wanted, func(w ocispec.Descriptor) bool { return w.Digest.String() == d })
+		})
+	}
 	paths := make([]string, 0, len(labels))
 	for k := range labels {
 		paths = append(paths, "labels."+k)

@@ -29,7 +29,7 @@ func imageNoun(s *session.Session) *cobra.Command {
 }
 
 func imagesCommand(s *session.Session) *cobra.Command {
-	var all, quiet, noTrunc, digests bool
+	var all, quiet, noTrunc, digests, tree bool
 	var format string
 	filter := opts.NewFilterOpt()
 	c := &cobra.Command{Use: "images [OPTIONS] [REPOSITORY[:TAG]]", Short: "List images", Args: usage(0, 1),
@@ -42,9 +42,12 @@ func imagesCommand(s *session.Session) *cobra.Command {
 			if len(args) > 0 {
 				f = f.Clone().Add("reference", args[0])
 			}
-			found, err := e.ImageList(c.Context(), client.ImageListOptions{All: all, Filters: f})
+			found, err := e.ImageList(c.Context(), client.ImageListOptions{All: all, Filters: f, Manifests: tree})
 			if err != nil {
 				return err
+			}
+			if tree {
+				return imageTree(s.Out, found.Items)
 			}
 			if format == "" && !quiet {
 				format = s.Config().ImagesFormat
@@ -62,6 +65,10 @@ func imagesCommand(s *session.Session) *cobra.Command {
 	f.BoolVar(&digests, "digests", false, "Show digests")
 	f.StringVar(&format, "format", "", "table, json, or a Go template")
 	f.VarP(&filter, "filter", "f", "Show those that match (key=value)")
+	f.BoolVar(&tree, "tree", false, "Show the platforms of each")
+	for _, other := range []string{"quiet", "no-trunc", "digests", "format"} {
+		c.MarkFlagsMutuallyExclusive("tree", other)
+	}
 	return c
 }
 
