@@ -25,7 +25,7 @@ import (
 )
 
 // Driver is the snapshotter driver.
-type Driver struct{ *disk.Store }
+type Driver struct{ disk.Trees }
 
 var _ snapshotters.Driver = (*Driver)(nil)
 
@@ -43,10 +43,8 @@ func Open(root string) (*Driver, error) {
 	if st.Type != unix.BTRFS_SUPER_MAGIC {
 		return nil, errors.Join(fmt.Errorf("btrfs: %s is on another file system: %w", root, errdefs.ErrNotImplemented), s.Close())
 	}
-	return &Driver{s}, nil
+	return &Driver{disk.Trees{Store: s, Name: "btrfs"}}, nil
 }
-
-func (d *Driver) fs(id string) string { return d.Path(id, "fs") }
 
 // Create implements [snapshotters.Driver].
 func (d *Driver) Create(_ context.Context, s snapshotters.Storage) ([]mount.Mount, error) {
@@ -66,7 +64,7 @@ func (d *Driver) Create(_ context.Context, s snapshotters.Storage) ([]mount.Moun
 	if err != nil {
 		return nil, fmt.Errorf("btrfs: %w", err)
 	}
-	return d.mounts(s), nil
+	return d.Show(s), nil
 }
 
 // fill makes a snapshot's subvolume.
@@ -80,44 +78,7 @@ func (d *Driver) fill(s snapshotters.Storage, dir string) error {
 	case s.Kind == snapshotters.KindView:
 		return nil // the parent itself is shown
 	}
-	return snapshotSubvolume(d.fs(s.Parents[0]), dir)
-}
-
-// Mounts implements [snapshotters.Driver].
-func (d *Driver) Mounts(_ context.Context, s snapshotters.Storage) ([]mount.Mount, error) {
-	if _, err := os.Stat(d.Path(s.ID)); err != nil {
-		return nil, fmt.Errorf("btrfs: %w", err)
-	}
-	return d.mounts(s), nil
-}
-
-func (d *Driver) mounts(s snapshotters.Storage) []mount.Mount {
-	dir, mode := d.fs(s.ID), "rw"
-	if s.Kind == snapshotters.KindView {
-		mode = "ro"
-		if len(s.Parents) > 0 {
-			dir = d.fs(s.Parents[0])
-		}
-	}
-	return []mount.Mount{{Type: "bind", Source: dir, Options: []string{mode, "rbind"}}}
-}
-
-// Commit implements [snapshotters.Driver]. The usage counts data shared with
-// the parent too, for btrfs tells them apart only with quotas switched on.
-func (d *Driver) Commit(ctx context.Context, s snapshotters.Storage) (snapshotters.Usage, error) {
-	u, err := disk.Usage(ctx, d.fs(s.ID))
-	if err != nil {
-		return u, fmt.Errorf("btrfs: %w", err)
-	}
-	return u, d.Sync()
-}
-
-// Usage implements [snapshotters.Driver].
-func (d *Driver) Usage(ctx context.Context, s snapshotters.Storage) (snapshotters.Usage, error) {
-	if s.Kind == snapshotters.KindView {
-		return snapshotters.Usage{}, nil
-	}
-	return disk.Usage(ctx, d.fs(s.ID))
+	return snapshotSubvolume(d.Tree(s.Parents[0]), dir)
 }
 
 // Remove implements [snapshotters.Driver]. A subvolume that can't go at once
@@ -129,9 +90,6 @@ func (d *Driver) Remove(_ context.Context, id string) error {
 	_ = destroySubvolume(d.Path(id))
 	return d.Store.Remove(id)
 }
-
-// List implements [snapshotters.Driver].
-func (d *Driver) List(context.Context) ([]string, error) { return d.Store.List() }
 
 // The kernel's ioctls (linux/btrfs.h); each acts on the folder that holds the
 // subvolume, which is always called "fs" here.
