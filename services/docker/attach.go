@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/orlop/orlop/internal/detach"
 	"github.com/orlop/orlop/internal/logfile"
 	"github.com/orlop/orlop/services/engine"
 )
@@ -35,22 +34,17 @@ func (s *Server) replay(ctx context.Context, id string, st engine.Streams) error
 
 // attachWebsocket joins a container with a websocket, which both streams go to as they are.
 func attachWebsocket(s *Server, c *call) error {
-	keys := c.query("detachKeys")
-	if detach.Check(keys) != nil {
-		return badRequest("Invalid detach keys (%s) provided", keys)
-	}
-	ctx := c.r.Context()
-	a, err := s.engine.Attach(ctx, c.vars["id"])
+	a, st, err := s.attachment(c)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
+	ctx := c.r.Context()
 	ws, err := c.websocket()
 	if err != nil {
 		return err
 	}
 	defer ws.Close()
-	st := engine.Streams{DetachKeys: keys}
 	// Clients that name no stream want all.
 	all := c.version < websocketStreams || c.query("stdin")+c.query("stdout")+c.query("stderr") == ""
 	if all || c.flag("stdin") {

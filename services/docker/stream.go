@@ -101,24 +101,29 @@ func unread(b *bufio.Reader, conn net.Conn) io.Reader {
 	return io.MultiReader(io.LimitReader(b, int64(n)), conn)
 }
 
+// attachment begins to attach to the container that a request names.
+func (s *Server) attachment(c *call) (*engine.Attachment, engine.Streams, error) {
+	st := engine.Streams{DetachKeys: c.query("detachKeys")}
+	if detach.Check(st.DetachKeys) != nil {
+		return nil, st, badRequest("Invalid detach keys (%s) provided", st.DetachKeys)
+	}
+	a, err := s.engine.Attach(c.r.Context(), c.vars["id"])
+	return a, st, err
+}
+
 // attach joins the client with a container, which may be started later.
 func attach(s *Server, c *call) error {
-	keys := c.query("detachKeys")
-	if detach.Check(keys) != nil {
-		return badRequest("Invalid detach keys (%s) provided", keys)
-	}
-	ctx := c.r.Context()
-	a, err := s.engine.Attach(ctx, c.vars["id"])
+	a, st, err := s.attachment(c)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
+	ctx := c.r.Context()
 	conn, in, err := c.hijack(c.streamType(a.TTY))
 	if err != nil {
 		return ignore(err)
 	}
 	defer conn.Close()
-	st := engine.Streams{DetachKeys: keys}
 	out, errs := split(conn, a.TTY)
 	if c.flag("stdin") {
 		st.In = in
