@@ -63,8 +63,8 @@ func (e *Engine) Attach(ctx context.Context, ref string) (*Attachment, error) {
 	config, _ := c.config()
 	a := &Attachment{TTY: config.Tty, e: e, c: c, ready: make(chan struct{})}
 	c.mu.Lock()
-	s := c.rec.State
-	started := c.ended != nil
+	s, ended := c.rec.State, c.ended
+	started := ended != nil && s.Running // else it is about to end
 	if s.Paused {
 		c.mu.Unlock()
 		return nil, conflict("container %s is paused, unpause the container before attach", ref)
@@ -78,13 +78,31 @@ func (e *Engine) Attach(ctx context.Context, ref string) (*Attachment, error) {
 	}
 	c.mu.Unlock()
 	if started {
-		a.join(ctx)
-		if a.err != nil {
-			return nil, a.err
+		if err := a.joinOrWait(ctx, ended); err != nil {
+			return nil, err
 		}
 	}
 	e.tell(c, "attach")
 	return a, nil
+}
+
+// joinOrWait joins a container that runs. One that turns out to have ended just now is
+// attached to at its next start, as if that had been known.
+func (a *Attachment) joinOrWait(ctx context.Context, ended <-chan struct{}) error {
+	err := a.join(ctx)
+	if err == nil {
+		return nil
+	}
+	if !await(ended, joinWait) {
+		return a.refused(ctx, err)
+	}
+	if _, err := a.e.lookup(a.c.ID); err != nil {
+		return err // it has removed itself
+	}
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	a.wait()
+	return nil
 }
 
 // wait puts the attachment among those that wait for the start. Called with c.mu
@@ -107,23 +125,31 @@ func (e *Engine) connect(ctx context.Context, c *Container) {
 	c.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, a := range pending {
-		wg.Go(func() { a.join(ctx) })
+		wg.Go(func() {
+			if err := a.join(ctx); err != nil {
+				a.end(a.refused(ctx, err))
+			}
+		})
 	}
 	wg.Wait()
 }
 
 // join connects to the shim, and returns when it has let the client in.
-func (a *Attachment) join(ctx context.Context) {
+func (a *Attachment) join(ctx context.Context) error {
 	conn, err := a.dial(ctx)
 	if err != nil {
-		log.G(ctx).WithError(err).Warnf("attach to container %s", a.c.ID)
-		a.end(conflict("cannot attach to container %s: %v", short(a.c.ID), err))
-		return
+		return err
 	}
 	a.once.Do(func() { a.conn = conn; close(a.ready); conn = nil })
 	if conn != nil {
 		conn.Close() // it was ended meanwhile
 	}
+	return nil
+}
+
+func (a *Attachment) refused(ctx context.Context, err error) error {
+	log.G(ctx).WithError(err).Warnf("attach to container %s", a.c.ID)
+	return conflict("cannot attach to container %s: %v", short(a.c.ID), err)
 }
 
 func (a *Attachment) dial(ctx context.Context) (net.Conn, error) {
