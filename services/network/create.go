@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -42,8 +43,8 @@ type Creation struct {
 	ConfigFrom string
 }
 
-// validName is Docker's rule for names of networks.
-var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+// validName keeps names of networks apart from paths and from modes such as container:x.
+var validName = regexp.MustCompile(`^[^[:cntrl:]/:]{1,255}$`)
 
 // Create makes a network.
 func (s *Service) Create(ctx context.Context, c Creation) (port.Record, error) {
@@ -115,8 +116,8 @@ func (s *Service) draft(c *Creation) (port.Record, error) {
 		}
 	}
 	switch {
-	case r.Name == "" || !validName.MatchString(r.Name):
-		return r, refuse(errdefs.ErrInvalidArgument, "invalid network name %q: only %s are allowed", r.Name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
+	case strings.TrimSpace(r.Name) == "" || !validName.MatchString(r.Name):
+		return r, refuse(errdefs.ErrInvalidArgument, "invalid network name %q: it has 1 to 255 printable characters, none of them / or :", r.Name)
 	case predefined(r.Name):
 		return r, refuse(errdefs.ErrPermissionDenied, "operation is not permitted on predefined %s network ", r.Name)
 	case !r.ConfigOnly && (r.Driver == "host" || r.Driver == "null" || r.Driver == "none"):
