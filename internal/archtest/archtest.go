@@ -106,7 +106,7 @@ var rooms = []room{
 	{dir: "services/volume/local", ours: []string{"core", "services/volume", "internal"}, theirs: slices.Concat(vocab, logs, system, []string{"github.com/docker/go-units"})},
 	// BuildKit is a library that wants stores in containerd's form; its daemon's code isn't used.
 	{dir: "services/build", ours: join(ports, "core", "services", "internal"), theirs: slices.Concat(vocab, logs, system, []string{"github.com/moby/buildkit",
-		"github.com/containerd/containerd/v2/core", "github.com/containerd/containerd/v2/pkg", "google.golang.org/grpc", "google.golang.org/protobuf", "golang.org/x/sync", "golang.org/x/net",
+		"github.com/containerd/containerd/v2/core", "github.com/containerd/containerd/v2/pkg", "google.golang.org/grpc", "google.golang.org/protobuf", "golang.org/x/sync", "golang.org/x/net", "github.com/moby/patternmatcher", "github.com/tonistiigi/fsutil",
 		"github.com/sirupsen/logrus"})}, // BuildKit's log, which is moved to ours
 	// The types of the API are Docker's own module of types, without its daemon or client.
 	{dir: "services/docker", ours: []string{"core", "services", "internal"}, theirs: slices.Concat(vocab, logs, dockerAPI)},

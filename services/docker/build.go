@@ -222,7 +222,7 @@ func (c *call) upgrade() (net.Conn, error) {
 	if _, err := io.WriteString(conn, head); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return &readConn{conn, unread(buffered.Reader, conn)}, nil
+	return &readConn{conn, rest(buffered.Reader, conn)}, nil
 }
 
 // readConn is a connection some of which was read already.

@@ -1,8 +1,10 @@
 package docker
 
 import (
+	"errors"
 	"net"
 	"sync"
+	"syscall"
 )
 
 // slotConn gives its slot back when it is closed.
@@ -27,4 +29,12 @@ func (c *slotConn) CloseWrite() error {
 		return half.CloseWrite()
 	}
 	return nil
+}
+
+// SyscallConn is the connection's, where it has a descriptor.
+func (c *slotConn) SyscallConn() (syscall.RawConn, error) {
+	if raw, ok := c.Conn.(syscall.Conn); ok {
+		return raw.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }

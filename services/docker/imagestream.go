@@ -155,6 +155,7 @@ func loadImages(s *Server, c *call) error {
 	out := newJSONStream(c)
 	names, err := s.engine.Load(c.r.Context(), c.r.Body, list, nil)
 	if err != nil {
+		out.begin() // clients look for errors in the stream
 		return out.fail(err)
 	}
 	for _, name := range names {

@@ -19,6 +19,7 @@ import (
 	api "github.com/moby/moby/api/types/container"
 
 	"github.com/orlop/orlop/internal/detach"
+	"github.com/orlop/orlop/internal/hijack"
 	"github.com/orlop/orlop/internal/logfile"
 	"github.com/orlop/orlop/services/engine"
 )
@@ -89,11 +90,11 @@ func (c *call) hijack(contentType string) (net.Conn, io.Reader, error) {
 		conn.Close()
 		return nil, nil, err
 	}
-	return conn, unread(buffered.Reader, conn), nil
+	return hijack.AfterHead(conn), rest(buffered.Reader, conn), nil
 }
 
-// unread is the connection after what was read of it already.
-func unread(b *bufio.Reader, conn net.Conn) io.Reader {
+// rest is the connection after what was read of it already.
+func rest(b *bufio.Reader, conn net.Conn) io.Reader {
 	n := b.Buffered()
 	if n == 0 {
 		return conn
@@ -289,13 +290,14 @@ func startExec(s *Server, c *call) error {
 		c.w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	conn, in, err := c.hijack(c.streamType(v.TTY))
+	// Whether the streams are framed is what this request says, whatever the exec has.
+	conn, in, err := c.hijack(c.streamType(r.Tty))
 	if err != nil {
 		return ignore(err)
 	}
 	defer conn.Close()
 	st := engine.Streams{DetachKeys: v.DetachKeys}
-	out, errs := split(conn, v.TTY)
+	out, errs := split(conn, r.Tty)
 	if v.Stdin {
 		st.In = in
 	}
