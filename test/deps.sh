@@ -28,6 +28,7 @@ command -v slirp4netns >/dev/null || need+=(slirp4netns)
 command -v xz >/dev/null || need+=(xz-utils)
 command -v bzip2 >/dev/null || need+=(bzip2)
 command -v pgrep >/dev/null || need+=(procps)
+/usr/bin/python3 -c "import docker" 2>/dev/null || need+=(python3-docker)
 # What test/compose makes an application of.
 [ -x /usr/sbin/nginx ] || need+=(nginx-light)
 command -v redis-server >/dev/null || need+=(redis-server)

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
 	controlapi "github.com/moby/buildkit/api/services/control"
+	gateway "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/session"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -32,23 +36,46 @@ func (b *Builder) Classic(ctx context.Context, r Request, body io.ReadCloser, to
 		return Result{}, err
 	}
 	if r.Remote != ClientSession {
-		if r.Remote != "" {
-			body = nil
-		}
-		if body, err = plainBody(body); err != nil {
-			return Result{}, err
-		}
-		own, err := o.offered(ctx, weigh(body, b.cfg.ContextBytes, b.cfg.ContextEntries), r.Auths)
+		own, err := b.give(ctx, o, &r, req.FrontendAttrs, body)
 		if err != nil {
 			return Result{}, err
 		}
 		defer own.close()
 		req.Session = own.session.ID()
-		if req.FrontendAttrs["context"] = r.Remote; r.Remote == "" {
-			req.FrontendAttrs["context"] = own.url
-		}
 	}
 	return o.run(ctx, req, told)
+}
+
+// give opens a session that has what a client without one has sent.
+func (b *Builder) give(ctx context.Context, o *opened, r *Request, attrs map[string]string, body io.ReadCloser) (*offer, error) {
+	if r.Remote != "" {
+		attrs["context"] = r.Remote
+		return o.offered(ctx, nil, r.Auths)
+	}
+	plain, err := plainBody(body)
+	if err != nil {
+		return nil, err
+	}
+	in, err := hideIgnored(plain, r.Dockerfile, b.cfg.Temp, b.cfg.ContextBytes)
+	if err != nil {
+		return nil, err
+	}
+	var more []session.Attachable
+	done := func() error { return nil }
+	if in.dockerfile != nil {
+		var file session.Attachable
+		if file, done, err = offerDockerfile(in.dockerfile, b.cfg.Temp, attrs); err != nil {
+			return nil, errors.Join(err, in.Close())
+		}
+		more = append(more, file)
+	}
+	own, err := o.offered(ctx, weigh(in.ReadCloser, b.cfg.ContextBytes, b.cfg.ContextEntries), r.Auths, more...)
+	if err != nil {
+		return nil, errors.Join(err, done())
+	}
+	own.after = done
+	attrs["context"] = own.url
+	return own, nil
 }
 
 // run solves and listens.
@@ -88,8 +115,30 @@ func (o *opened) run(ctx context.Context, req *controlapi.SolveRequest, told Lis
 	return out, nil
 }
 
+// ExitError says that the program of a step has ended with another code than 0.
+type ExitError struct {
+	// Command is what ran, with spaces between the words.
+	Command string
+	Code    int
+	error
+}
+
+// failedStep is how BuildKit words it; the command is quoted.
+var failedStep = regexp.MustCompile(`process ("(?:[^"\\]|\\.)*") did not complete successfully`)
+
 // plain takes the words of gRPC off an error.
 func plain(err error) error {
+	text := plainText(err)
+	var ended *gateway.ExitError
+	if m := failedStep.FindStringSubmatch(text.Error()); m != nil && errors.As(err, &ended) {
+		if command, uerr := strconv.Unquote(m[1]); uerr == nil {
+			return &ExitError{Command: command, Code: int(ended.ExitCode), error: text}
+		}
+	}
+	return text
+}
+
+func plainText(err error) error {
 	if st, ok := status.FromError(err); ok && st.Message() != "" {
 		text := errors.New(st.Message())
 		if errdefs.IsCanceled(err) {

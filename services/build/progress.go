@@ -7,11 +7,20 @@ import (
 
 // Progress is what is new of a build.
 type Progress struct {
-	Steps []Step
-	// Output is what steps have printed.
-	Output [][]byte
+	Steps  []Step
+	Output []Printed
 	raw    *controlapi.StatusResponse
 }
+
+// Printed is what a step has printed.
+type Printed struct {
+	Text []byte
+	// Stderr tells that it went to the second stream.
+	Stderr bool
+}
+
+// stderr is its number with BuildKit.
+const stderr = 2
 
 // Step is a step whose state has changed.
 type Step struct {
@@ -28,7 +37,7 @@ func toProgress(m *controlapi.StatusResponse) Progress {
 		p.Steps = append(p.Steps, Step{ID: x.Digest, Name: x.Name, Started: x.Started != nil, Cached: x.Cached})
 	}
 	for _, l := range m.Logs {
-		p.Output = append(p.Output, l.Msg)
+		p.Output = append(p.Output, Printed{l.Msg, l.Stream == stderr})
 	}
 	return p
 }

@@ -23,10 +23,11 @@ type offer struct {
 	session *session.Session
 	url     string // where the context is, for the solver
 	done    chan error
+	after   func() error // when it is closed; may be nil
 }
 
 // offered opens one. Close it when the build has ended.
-func (o *opened) offered(ctx context.Context, body io.ReadCloser, auths map[string]Auth) (*offer, error) {
+func (o *opened) offered(ctx context.Context, body io.ReadCloser, auths map[string]Auth, more ...session.Attachable) (*offer, error) {
 	s, err := session.NewSession(ctx, "")
 	if err != nil {
 		return nil, err
@@ -38,6 +39,9 @@ func (o *opened) offered(ctx context.Context, body io.ReadCloser, auths map[stri
 	}
 	s.Allow(uploads)
 	s.Allow(credentials(auths))
+	for _, a := range more {
+		s.Allow(a)
+	}
 	dial := func(ctx context.Context, _ string, meta map[string][]string) (net.Conn, error) {
 		near, far := net.Pipe()
 		go o.sessions.HandleConn(ctx, far, meta)
@@ -50,6 +54,9 @@ func (o *opened) offered(ctx context.Context, body io.ReadCloser, auths map[stri
 func (f *offer) close() {
 	f.session.Close()
 	<-f.done
+	if f.after != nil {
+		_ = f.after() // the folder for temporary files is swept
+	}
 }
 
 // credentials answer the solver's questions for them.

@@ -1,11 +1,14 @@
 package docker
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
 	"sync"
+
+	"github.com/moby/moby/api/types/jsonstream"
 
 	"github.com/orlop/orlop/services/build"
 )
@@ -42,8 +45,12 @@ func (v *buildView) Progress(p build.Progress) error {
 			return err
 		}
 	}
-	for _, text := range p.Output {
-		if err := v.print(string(text)); err != nil {
+	for _, o := range p.Output {
+		text := string(o.Text)
+		if o.Stderr { // red, as docker build has always sent it
+			text = "\x1b[91m" + text + "\x1b[0m"
+		}
+		if err := v.print(text); err != nil {
 			return err
 		}
 	}
@@ -84,9 +91,14 @@ func (v *buildView) print(text string) error {
 func (v *buildView) fail(err error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.trace || v.lines > 0 {
-		v.out.begin()
-		return v.out.fail(err)
+	// The code is what docker build ends with.
+	e := &jsonstream.Error{Message: err.Error()}
+	var ended *build.ExitError
+	if errors.As(err, &ended) && !v.trace {
+		e.Code, e.Message = ended.Code, fmt.Sprintf("The command '%s' returned a non-zero code: %d", ended.Command, ended.Code)
+	}
+	if v.trace || v.lines > 0 || e.Code != 0 {
+		return ignore(v.out.write(progress{Error: e, Text: e.Message}))
 	}
 	if status(err) != http.StatusInternalServerError {
 		return err

@@ -269,7 +269,12 @@ func (b *building) show(s *session.Session, in io.Reader) error {
 		if b.quiet {
 			fmt.Fprint(s.Err, last.String())
 		}
-		return session.Status{Code: 1, Reason: err.Error()}
+		code := 1
+		var said *jsonstream.Error
+		if errors.As(err, &said) && said.Code != 0 {
+			code = said.Code // of the step that failed
+		}
+		return session.Status{Code: code, Reason: err.Error()}
 	}
 	if b.quiet {
 		if id == "" {
