@@ -100,6 +100,20 @@ func (h *host) stop(sig syscall.Signal) {
 	h.daemon = nil
 }
 
+// reboot ends the daemon and its containers at once, takes from the place all that the
+// kernel would have forgotten, and starts the daemon.
+func (h *host) reboot() {
+	h.Helper()
+	ids := strings.Fields(h.docker("ps", "-q", "--no-trunc"))
+	h.stop(syscall.SIGKILL)
+	if err := e2e.Reboot(h.dir, ids); err != nil {
+		h.Fatal(err)
+	}
+	h.place.Run("nft flush ruleset; for l in $(ip -o link | sed 's/^[0-9]*: //; s/[@:].*//'); do case $l in lo|wan) ;; *) ip link del $l 2>/dev/null;; esac; done; " +
+		"echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding")
+	h.start()
+}
+
 // close removes what a test that failed has left.
 func (h *host) close() {
 	if h.daemon != nil {

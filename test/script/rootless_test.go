@@ -192,5 +192,5 @@ func (r *rootlessRig) endUser() {
 	if len(pids) > 0 {
 		r.t.Logf("%d processes are left", len(pids))
 	}
-	kill(pids)
+	e2e.Kill(pids)
 }
