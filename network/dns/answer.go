@@ -39,9 +39,6 @@ func (r *Resolver) answer(question []byte, stream bool) []byte {
 	if a := r.local(&q); a != nil {
 		return pack(a, room)
 	}
-	if r.config.Table.internal(r.config.Sandbox) {
-		return pack(refusal(&q, dns.RcodeServerFailure), room)
-	}
 	if a := r.forward(&q, question, stream); a != nil {
 		return a
 	}

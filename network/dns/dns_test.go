@@ -64,6 +64,12 @@ func (u *upstream) serve(t *testing.T, p *networktest.Place, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	u.start(t, pc, l)
+}
+
+// start serves until the test ends.
+func (u *upstream) start(t *testing.T, pc net.PacketConn, l net.Listener) {
+	t.Helper()
 	for _, s := range []*dns.Server{{PacketConn: pc, Handler: u}, {Listener: l, Handler: u}} {
 		started := make(chan struct{})
 		s.NotifyStartedFunc = func() { close(started) }
@@ -118,8 +124,13 @@ func (r *rig) open(c Config) *Resolver {
 	return x
 }
 
-func these(up ...netip.AddrPort) func() []netip.AddrPort {
-	return func() []netip.AddrPort { return up }
+// these are asked from the sandbox.
+func these(up ...netip.AddrPort) func() []Server {
+	var out []Server
+	for _, a := range up {
+		out = append(out, Server{Address: a})
+	}
+	return func() []Server { return out }
 }
 
 // ask asks from within the sandbox, at port 53.
@@ -225,21 +236,68 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
-// TestInternal: a sandbox with internal networks only asks nobody (CVE-2024-29018),
-// also not one on the host; with another network it does.
+// TestInternal: a sandbox with internal networks only doesn't have the host asked
+// (CVE-2024-29018); with another network it does.
 func TestInternal(t *testing.T) {
 	r := newRig(t, nil)
 	r.table.Remove(endpoint("1", home, "", nil))
 	r.table.Add(side, endpoint("5", side, r.sandbox.Path, []string{"10.1.0.5/24"}, "me"))
-	r.open(Config{Upstream: these(netip.MustParseAddrPort("10.0.0.9:53"), netip.MustParseAddrPort("127.0.0.1:53"))})
+	host := new(upstream)
+	theirs := host.here(t)
+	r.open(Config{Upstream: func() []Server { return []Server{theirs} }})
 	r.want("secret", dns.TypeA, "NOERROR, 600 10.1.0.4")
 	r.want("leak.example.org", dns.TypeA, "SERVFAIL")
 	r.want("4.3.2.1.in-addr.arpa", dns.TypePTR, "SERVFAIL")
-	if n := r.up.asked.Load(); n != 0 {
+	if n := host.asked.Load(); n != 0 {
 		t.Fatalf("%d questions went out", n)
 	}
 	r.table.Add(home, endpoint("1", home, r.sandbox.Path, []string{"10.0.0.2/24"}, "me"))
 	r.want("leak.example.org", dns.TypeA, "NOERROR, 60 198.51.100.1")
+	if host.asked.Load() == 0 {
+		t.Fatal("the host was not asked")
+	}
+}
+
+// here serves in the test's own namespace, which stands for the host's.
+func (u *upstream) here(t *testing.T) Server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pc, err := net.ListenPacket("udp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.start(t, pc, l)
+	return Server{Address: netip.MustParseAddrPort(pc.LocalAddr().String()), Host: true}
+}
+
+// TestOwnServer: a server of a sandbox's own network is asked, internal or not.
+func TestOwnServer(t *testing.T) {
+	r := newRig(t, nil)
+	r.table.Remove(endpoint("1", home, "", nil))
+	r.table.Add(side, endpoint("5", side, r.sandbox.Path, []string{"10.0.0.2/24"}, "me"))
+	r.open(Config{})
+	r.want("example.org", dns.TypeA, "NOERROR, 60 198.51.100.1")
+}
+
+// TestSpare: a spare server is asked where nobody answers, and not where somebody has
+// refused to.
+func TestSpare(t *testing.T) {
+	refusing := new(upstream)
+	refusing.before = func(w dns.ResponseWriter, q *dns.Msg) bool {
+		_ = w.WriteMsg(refusal(q, dns.RcodeServerFailure))
+		return true
+	}
+	theirs, spare := refusing.here(t), Server{Address: netip.MustParseAddrPort("10.0.0.9:53"), Spare: true}
+	r := newRig(t, nil)
+	x := r.open(Config{Upstream: func() []Server { return []Server{theirs, spare} }})
+	r.want("example.org", dns.TypeA, "SERVFAIL")
+	x.Close()
+	nobody := Server{Address: netip.MustParseAddrPort("127.0.0.1:53")}
+	r.open(Config{Upstream: func() []Server { return []Server{nobody, spare} }, Timeout: 200 * time.Millisecond})
+	r.want("example.org", dns.TypeA, "NOERROR, 60 198.51.100.1")
 }
 
 // TestLarge: an answer that doesn't fit says so and comes whole by TCP.
@@ -356,7 +414,7 @@ func FuzzAnswer(f *testing.F) {
 	}
 	table := NewTable()
 	table.Add(side, endpoint("1", side, "me", []string{"10.0.0.3/24"}, "web"))
-	r := &Resolver{config: Config{Sandbox: "me", Table: table}}
+	r := &Resolver{config: Config{Sandbox: "me", Table: table, Upstream: these()}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, stream := range []bool{false, true} {

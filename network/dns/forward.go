@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -28,27 +27,30 @@ func (r *Resolver) forward(q *dns.Msg, question []byte, stream bool) []byte {
 	var id [2]byte
 	_, _ = rand.Read(id[:])
 	copy(question, id[:])
-	upstream := r.config.Upstream()
-	for i, up := range upstream {
+	var refused []byte
+	for _, up := range r.config.Upstream() {
 		if r.ctx.Err() != nil {
 			return nil
+		}
+		if up.Host && r.config.Table.internal(r.config.Sandbox) || up.Spare && refused != nil {
+			continue
 		}
 		answer, err := r.ask(up, question, stream)
 		if err != nil || len(answer) < 12 {
 			continue
 		}
-		// An upstream that can't is no answer while there are others.
-		if code := answer[3] & 0xf; (code == dns.RcodeServerFailure || code == dns.RcodeRefused) && i < len(upstream)-1 {
-			continue
-		}
 		binary.BigEndian.PutUint16(answer, q.Id)
-		return answer
+		// An upstream that can't is no answer while there are others.
+		if code := answer[3] & 0xf; code != dns.RcodeServerFailure && code != dns.RcodeRefused {
+			return answer
+		}
+		refused = answer
 	}
-	return nil
+	return refused
 }
 
 // ask asks one upstream.
-func (r *Resolver) ask(up netip.AddrPort, question []byte, stream bool) ([]byte, error) {
+func (r *Resolver) ask(up Server, question []byte, stream bool) ([]byte, error) {
 	network := "udp"
 	if stream {
 		network = "tcp"
@@ -57,12 +59,12 @@ func (r *Resolver) ask(up netip.AddrPort, question []byte, stream bool) ([]byte,
 	defer cancel()
 	var c net.Conn
 	dial := func() (err error) {
-		c, err = (&net.Dialer{}).DialContext(ctx, network, up.String())
+		c, err = (&net.Dialer{}).DialContext(ctx, network, up.Address.String())
 		return err
 	}
 	var err error
-	if up.Addr().IsLoopback() {
-		err = dial() // the host's own resolver
+	if up.Host {
+		err = dial()
 	} else {
 		err = r.ns.Do(dial)
 	}
@@ -78,7 +80,7 @@ func (r *Resolver) ask(up netip.AddrPort, question []byte, stream bool) ([]byte,
 		}
 		answer, err := readFrame(c, dns.MaxMsgSize)
 		if err == nil && !answers(answer, question) {
-			err = fmt.Errorf("%s answers something else", up)
+			err = fmt.Errorf("%s answers something else", up.Address)
 		}
 		return answer, err
 	}

@@ -25,15 +25,25 @@ type Config struct {
 	// Own knows names that only this sandbox has, in lower case and without the last
 	// dot; nil is none. The table's come first.
 	Own func(name string) (addresses []netip.Addr, known bool)
-	// Upstream returns those who are asked what the table doesn't know, in order. One
-	// with a loopback address is asked from the host's namespace. It is called for each
-	// such question, by many goroutines; nil is nobody.
-	Upstream func() []netip.AddrPort
+	// Upstream returns those who are asked what the table doesn't know, in order. It is
+	// called for each such question, by many goroutines; nil is nobody.
+	Upstream func() []Server
 	// Limit is the most questions at once; 0 is 128. Those beyond it are dropped,
 	// as a network would.
 	Limit int
 	// Timeout is how long one upstream is waited for; 0 is 4 seconds.
 	Timeout time.Duration
+}
+
+// Server is one who is asked what the table doesn't know.
+type Server struct {
+	Address netip.AddrPort
+	// Host tells that it is the host's, who asks it in the sandbox's stead: from this
+	// process's namespace, and not for a sandbox that has internal networks alone. Others
+	// are asked from the sandbox, which reaches what it reaches.
+	Host bool
+	// Spare ones are asked if none before them has answered.
+	Spare bool
 }
 
 const (
@@ -72,7 +82,7 @@ func Open(c Config) (*Resolver, error) {
 		c.Timeout = defaultTimeout
 	}
 	if c.Upstream == nil {
-		c.Upstream = func() []netip.AddrPort { return nil }
+		c.Upstream = func() []Server { return nil }
 	}
 	ns, err := namespace.Open(c.Sandbox)
 	if err != nil {

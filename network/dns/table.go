@@ -3,9 +3,11 @@
 //
 // A [Table] knows the endpoints of all networks. A [Resolver] listens at 127.0.0.11
 // in one sandbox and sees of the table only the networks that the sandbox is
-// connected to. It asks others through the sandbox's own routes, so that what it
-// may reach is what the sandbox may reach; a sandbox that has internal networks only
-// asks nobody, not even by way of the host (CVE-2024-29018).
+// connected to. It asks the servers that the sandbox was given through the sandbox's own
+// routes, so that what it may reach is what the sandbox may reach. The host's servers it
+// asks as the host does, from wherever the sandbox can't: over IPv4 for one without it, on
+// the host's loopback; for a sandbox that has internal networks alone it doesn't
+// (CVE-2024-29018).
 //
 // A resolver's sockets keep the sandbox's namespace alive until it is closed. They
 // end with the daemon; the next one opens them again.

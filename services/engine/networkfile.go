@@ -85,8 +85,8 @@ func ownResolv(h *hostConfig, box networks.Sandbox, host []byte) []byte {
 			fmt.Fprintf(&b, "nameserver %s\n", a)
 		}
 	default:
-		for _, a := range networks.Reachable(networks.HostServers()) {
-			fmt.Fprintf(&b, "nameserver %s\n", a.Addr())
+		for _, a := range box.Direct() {
+			fmt.Fprintf(&b, "nameserver %s\n", a)
 		}
 	}
 	if search != "" && search != "." {

@@ -1,19 +1,20 @@
 package network
 
 import (
-	"net/netip"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/orlop/orlop/network/dns"
 )
 
-// hostServers are [HostServers], read again when one of their files has changed: every
+// hostServers are [readHostServers], read again when one of their files has changed: every
 // question of every sandbox asks for them.
 type hostServers struct {
 	mu    sync.Mutex
 	seen  []stamp // of each file, when it was read
 	at    time.Time
-	found []netip.AddrPort
+	found []dns.Server
 }
 
 // settled is how old a change has to be for the next one to be told from it by the
@@ -44,7 +45,7 @@ func (s stamp) is(other stamp) bool {
 }
 
 // get returns the servers as the files have them now.
-func (h *hostServers) get() []netip.AddrPort {
+func (h *hostServers) get() []dns.Server {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := make([]stamp, len(resolvFiles))
@@ -53,7 +54,7 @@ func (h *hostServers) get() []netip.AddrPort {
 	}
 	if !h.fresh(now) {
 		h.seen, h.at = now, time.Now() // before it is read: what changes meanwhile is seen next time
-		h.found = HostServers()
+		h.found = readHostServers()
 	}
 	return h.found
 }

@@ -1,9 +1,9 @@
 package network
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -31,33 +31,40 @@ func TestHostServers(t *testing.T) {
 	var h hostServers
 	want := func(want string) {
 		t.Helper()
-		if have := fmt.Sprint(h.get()); have != want {
-			t.Errorf("%s, want %s", have, want)
+		have := ""
+		for _, s := range h.get() {
+			have = strings.TrimSpace(have + " " + s.Address.Addr().String())
+			if s.Spare {
+				have += "?"
+			}
+		}
+		if have != want {
+			t.Errorf("%q, want %q", have, want)
 		}
 	}
-	want("[]")
+	want("")
 	write(first, "10.0.0.1")
-	want("[10.0.0.1:53]")
+	want("10.0.0.1")
 	write(first, "10.0.0.2") // at once, and of the same size
-	want("[10.0.0.2:53]")
+	want("10.0.0.2")
 	write(filepath.Join(dir, "new"), "10.0.0.3")
 	if err := os.Rename(filepath.Join(dir, "new"), first); err != nil {
 		t.Fatal(err)
 	}
-	want("[10.0.0.3:53]")
+	want("10.0.0.3")
 	write(first, "127.0.0.1")
 	write(second, "10.0.0.4")
-	want("[10.0.0.4:53]")
+	want("127.0.0.1 10.0.0.4?")
 	age(first)
 	age(second)
-	want("[10.0.0.4:53]")
+	want("127.0.0.1 10.0.0.4?")
 	at := h.at
-	want("[10.0.0.4:53]")
+	want("127.0.0.1 10.0.0.4?")
 	if h.at != at {
 		t.Error("read again, and nothing has changed")
 	}
 	if err := os.Remove(second); err != nil {
 		t.Fatal(err)
 	}
-	want("[127.0.0.1:53]")
+	want("127.0.0.1")
 }

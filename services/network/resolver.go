@@ -27,7 +27,11 @@ func (s *Service) openResolver(b *sandbox) error {
 	}
 	up := s.hosts.get
 	if len(now.Servers) > 0 {
-		up = func() []netip.AddrPort { return now.Servers }
+		var given []dns.Server
+		for _, a := range now.Servers {
+			given = append(given, dns.Server{Address: a})
+		}
+		up = func() []dns.Server { return given }
 	}
 	r, err := dns.Open(dns.Config{Sandbox: b.Path, Table: s.names, Upstream: up,
 		Own: func(name string) ([]netip.Addr, bool) { return s.own(b, name) }})
@@ -80,33 +84,51 @@ func (b *sandbox) closeResolver() error {
 	return r.Close()
 }
 
-// resolvFiles are where the host's servers are told, the one that names no server of
-// the host's loopback first.
+// resolvFiles are where the host's servers are told: the one that programs of the host
+// read, and where that names a server on the loopback, the one that names those behind it.
 var resolvFiles = []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"}
 
 // maxResolv bounds how much of such a file is read, in lines.
 const maxResolv = 256
 
-// HostServers are those whom the host asks for names.
-func HostServers() []netip.AddrPort {
-	var found []netip.AddrPort
+// readHostServers are those whom the host asks for names: the first file's, and in case
+// none of them is reached from here, as in a namespace of the daemon's own, the others'.
+func readHostServers() []dns.Server {
+	var out []dns.Server
 	for _, path := range resolvFiles {
-		servers := readServers(path)
-		if len(Reachable(servers)) > 0 {
-			return servers
-		}
-		if len(found) == 0 {
-			found = servers
+		spare := len(out) > 0
+		for _, a := range readServers(path) {
+			if !slices.ContainsFunc(out, func(x dns.Server) bool { return x.Address == a }) {
+				out = append(out, dns.Server{Address: a, Host: true, Spare: spare})
+			}
 		}
 	}
-	return found
+	return out
 }
 
-// Reachable leaves out servers that only the host reaches.
-func Reachable(servers []netip.AddrPort) []netip.AddrPort {
-	return slices.DeleteFunc(slices.Clone(servers), func(a netip.AddrPort) bool {
-		return a.Addr().IsLoopback() || a.Addr().IsUnspecified() || a.Addr().Zone() != ""
-	})
+// Direct are the host's servers that a sandbox reaches itself, those of the first file
+// that names one.
+func (b *Sandbox) Direct() []netip.Addr {
+	for _, path := range resolvFiles {
+		var out []netip.Addr
+		for _, s := range readServers(path) {
+			if b.reaches(s.Addr()) {
+				out = append(out, s.Addr())
+			}
+		}
+		if len(out) > 0 {
+			return out
+		}
+	}
+	return nil
+}
+
+// reaches tells whether an address of another machine is of a family that a sandbox has.
+func (b *Sandbox) reaches(a netip.Addr) bool {
+	if a.IsLoopback() || a.IsUnspecified() || a.Zone() != "" {
+		return false
+	}
+	return slices.ContainsFunc(b.Endpoints, func(e Endpoint) bool { return e.Address(a.Is6()).IsValid() })
 }
 
 func readServers(path string) []netip.AddrPort {
@@ -138,7 +160,7 @@ func (b *Sandbox) Resolves() bool {
 	case b.Resolver || b.named():
 		return true
 	case len(b.Servers) > 0:
-		return len(Reachable(b.Servers)) == 0
+		return false // it asks them itself
 	}
-	return len(Reachable(HostServers())) == 0
+	return len(b.Direct()) == 0
 }

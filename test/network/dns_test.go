@@ -12,7 +12,7 @@ import (
 func TestResolver(t *testing.T) {
 	h := newHost(t)
 	before := h.place.Snapshot()
-	asked := nobody(t, h.out, outIPv4)
+	asked := nobody(t, h.out.NS, outIPv4)
 	h.start()
 	h.image()
 	h.docker("network", "create", "open")

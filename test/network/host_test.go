@@ -5,6 +5,7 @@ package network_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,9 +33,10 @@ type host struct {
 	place  *networktest.Place
 	out    *networktest.Place
 	daemon *exec.Cmd
-	// resolv, where set, is shown to the daemon as /etc/resolv.conf, in a mount namespace
-	// that ends with it.
+	// resolv, where set, is shown to the daemons as /etc/resolv.conf, in a mount namespace
+	// of their own.
 	resolv string
+	mounts string // the path of that namespace
 }
 
 // newHost makes the places; the daemon is started by start.
@@ -75,8 +77,7 @@ func (h *host) start() {
 	defer log.Close()
 	args := []string{"--net=" + h.place.Path, "--", h.path("bin", "orlopd"), "--root", h.path("root"), "--state", h.path("state")}
 	if h.resolv != "" {
-		show := []string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" "$(realpath /etc/resolv.conf)" && exec "$@"`, h.resolv}
-		args = slices.Insert(args, 2, show...)
+		args = slices.Insert(args, 0, "--mount="+h.shows())
 	}
 	h.daemon = exec.Command("nsenter", args...)
 	h.daemon.Env = append(os.Environ(), "PATH="+h.path("bin")+":"+os.Getenv("PATH"))
@@ -88,6 +89,29 @@ func (h *host) start() {
 		text, _ := os.ReadFile(h.path("log"))
 		h.Fatalf("the daemon does not come up: %s", text)
 	}
+}
+
+// shows makes the namespace in which resolv is /etc/resolv.conf. A process holds it: it
+// outlives daemons, as the machine's does.
+func (h *host) shows() string {
+	h.Helper()
+	if h.mounts != "" {
+		return h.mounts
+	}
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", `mount --bind "$0" "$(realpath /etc/resolv.conf)" && echo && exec sleep 1000`, h.resolv)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		h.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		h.Fatal(err)
+	}
+	h.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		h.Fatalf("%s is not shown: %v", h.resolv, err)
+	}
+	h.mounts = fmt.Sprintf("/proc/%d/ns/mnt", cmd.Process.Pid)
+	return h.mounts
 }
 
 // stop ends the daemon, whose process nsenter has become.

@@ -7,17 +7,46 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/orlop/orlop/network/networktest"
+	"github.com/miekg/dns"
+
+	"github.com/orlop/orlop/network/namespace"
 )
 
-// nobody serves DNS outside, where it says that there is no such name, and counts how
+// nobody serves DNS in a place, where it says that there is no such name, and counts how
 // often it was asked.
-func nobody(t *testing.T, place *networktest.Place, address string) *atomic.Int32 {
+func nobody(t *testing.T, place *namespace.Namespace, address string) *atomic.Int32 {
+	t.Helper()
+	return serveNames(t, place, address, func(q []byte) []byte {
+		q[2], q[3] = q[2]|0x80, q[3]&0xf0|3
+		return q
+	})
+}
+
+// somebody is a server who gives an address of either family for every name.
+func somebody(t *testing.T, place *namespace.Namespace, address string) *atomic.Int32 {
+	t.Helper()
+	return serveNames(t, place, address, func(q []byte) []byte {
+		var m dns.Msg
+		if m.Unpack(q) != nil || len(m.Question) != 1 {
+			return nil
+		}
+		m.Response, m.RecursionAvailable, m.Extra = true, true, nil
+		data := map[uint16]string{dns.TypeA: " 60 IN A 203.0.113.7", dns.TypeAAAA: " 60 IN AAAA 2001:db8::7"}[m.Question[0].Qtype]
+		if rr, err := dns.NewRR(m.Question[0].Name + data); err == nil && data != "" {
+			m.Answer = append(m.Answer, rr)
+		}
+		out, _ := m.Pack()
+		return out
+	})
+}
+
+// serveNames serves DNS until the test ends, and counts how often it was asked.
+func serveNames(t *testing.T, place *namespace.Namespace, address string, answer func([]byte) []byte) *atomic.Int32 {
 	t.Helper()
 	asked := new(atomic.Int32)
 	var server *net.UDPConn
-	err := place.NS.Do(func() (err error) {
-		server, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(address), Port: 53})
+	err := place.Do(func() (err error) {
+		server, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(address), Port: 53})
 		return err
 	})
 	if err != nil {
@@ -32,8 +61,7 @@ func nobody(t *testing.T, place *networktest.Place, address string) *atomic.Int3
 				return
 			}
 			asked.Add(1)
-			buf[2], buf[3] = buf[2]|0x80, buf[3]&0xf0|3
-			_, _ = server.WriteToUDP(buf[:n], from)
+			_, _ = server.WriteToUDP(answer(buf[:n]), from)
 		}
 	}()
 	return asked
@@ -47,7 +75,7 @@ func TestHostServers(t *testing.T) {
 	h := newHost(t)
 	before := h.place.Snapshot()
 	h.out.Run("ip addr add " + other + "/24 dev wan")
-	first, second := nobody(t, h.out, outIPv4), nobody(t, h.out, other)
+	first, second := nobody(t, h.out.NS, outIPv4), nobody(t, h.out.NS, other)
 	h.resolv = h.path("resolv.conf")
 	change := func(server string) {
 		t.Helper()
