@@ -94,6 +94,7 @@ type Engine struct {
 	events   *journal
 	accounts keptAccounts
 
+	hosts  sync.Mutex // held while somebody's /etc/hosts is changed
 	mu     sync.Mutex // guards what follows
 	byID   map[string]*Container
 	byName map[string]*Container

@@ -178,7 +178,7 @@ func (e *Engine) wish(id, network string, s *apinet.EndpointSettings) (networks.
 		target, alias := SplitLink(text)
 		other, err := e.lookup(target)
 		if err != nil {
-			return w, err
+			continue // until there is one of that name
 		}
 		if w.Links == nil {
 			w.Links = map[string]string{}

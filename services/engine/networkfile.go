@@ -98,20 +98,26 @@ func ownResolv(h *hostConfig, box networks.Sandbox, host []byte) []byte {
 	return b.Bytes()
 }
 
-// rehost changes the lines of a container's /etc/hosts that name itself, when it was
-// connected or disconnected.
-func (e *Engine) rehost(c *Container, before, after networks.Sandbox) error {
-	config, h := c.config()
-	path := filepath.Join(e.folder(c.ID), hostsFile)
+// replaceLines puts lines in a container's /etc/hosts in the place of others.
+func (e *Engine) replaceLines(id string, before, after []byte) error {
+	e.hosts.Lock()
+	defer e.hosts.Unlock()
+	path := filepath.Join(e.folder(id), hostsFile)
 	have, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	kept := have
-	for line := range strings.Lines(string(ownHosts(config, before))) {
-		kept = bytes.Replace(kept, []byte(line), nil, 1)
+	for line := range bytes.Lines(before) {
+		have = bytes.Replace(have, line, nil, 1)
 	}
-	if err := os.WriteFile(path, append(kept, ownHosts(config, after)...), 0o644); err != nil {
+	return os.WriteFile(path, append(have, after...), 0o644)
+}
+
+// rehost changes the lines of a container's /etc/hosts that name itself, when it was
+// connected or disconnected.
+func (e *Engine) rehost(c *Container, before, after networks.Sandbox) error {
+	config, h := c.config()
+	if err := e.replaceLines(c.ID, ownHosts(config, before), ownHosts(config, after)); err != nil {
 		return err
 	}
 	host, err := hostFile("/etc/resolv.conf")

@@ -68,7 +68,16 @@ func (e *Engine) joinRunning(ctx context.Context, c *Container, r networks.Recor
 	if err != nil {
 		return err
 	}
-	return e.rehost(c, before, after)
+	if err := e.rehost(c, before, after); err != nil {
+		return err
+	}
+	if r.Name == networks.Bridge {
+		if err := e.openLinks(ctx, c); err != nil {
+			return err
+		}
+	}
+	e.relink(ctx, c)
+	return nil
 }
 
 // Disconnect disconnects a container from a network; with force also one that is

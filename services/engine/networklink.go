@@ -2,16 +2,12 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/containerd/log"
 	apinet "github.com/moby/moby/api/types/network"
 
 	port "github.com/orlop/orlop/network"
@@ -72,7 +68,8 @@ func (e *Engine) checkLinks(h *hostConfig, settings endpoints) error {
 	return nil
 }
 
-// links are those of a container on the default bridge that is about to start.
+// links are those of a container on the default bridge that is about to start. A link
+// ends with its target, until there is another of that name.
 func (e *Engine) links(h *hostConfig) ([]link, error) {
 	if networkName(h.NetworkMode) != networks.Bridge {
 		return nil, nil
@@ -82,7 +79,7 @@ func (e *Engine) links(h *hostConfig) ([]link, error) {
 		target, alias := SplitLink(text)
 		other, err := e.lookup(target)
 		if err != nil {
-			return nil, invalid("could not get container for %s: %v", target, err)
+			continue
 		}
 		l := link{alias: alias, other: other, address: e.bridgeAddress(other.ID)}
 		if !l.address.IsValid() {
@@ -175,49 +172,4 @@ func (e *Engine) openLinks(ctx context.Context, c *Container) error {
 		all = append(all, t)
 	}
 	return e.Networks.Link(ctx, c.ID, all)
-}
-
-// relink tells the new address of a container that has started to those that have a
-// link to it, and opens their ways to it.
-func (e *Engine) relink(ctx context.Context, c *Container) {
-	a := e.bridgeAddress(c.ID)
-	if !a.IsValid() {
-		return
-	}
-	e.mu.Lock()
-	all := make([]*Container, 0, len(e.byID))
-	for _, p := range e.byID {
-		all = append(all, p)
-	}
-	e.mu.Unlock()
-	for _, p := range all {
-		_, h := p.config()
-		for _, text := range h.Links {
-			target, alias := SplitLink(text)
-			if other, err := e.lookup(target); err != nil || other != c || !p.state().Running {
-				continue
-			}
-			l := link{alias: alias, other: c, address: a}
-			if err := errors.Join(e.replaceHost(p.ID, l), e.openLinks(ctx, p)); err != nil {
-				log.L.WithError(err).Warnf("link of container %s", p.ID)
-			}
-		}
-	}
-}
-
-// replaceHost changes the address of a line in a container's /etc/hosts.
-func (e *Engine) replaceHost(id string, l link) error {
-	path := filepath.Join(e.folder(id), hostsFile)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	var out []byte
-	for line := range strings.Lines(string(data)) {
-		if strings.HasSuffix(line, "\t"+l.names()+"\n") {
-			line = fmt.Sprintf("%s\t%s\n", l.address, l.names())
-		}
-		out = append(out, line...)
-	}
-	return os.WriteFile(path, out, 0o644)
 }

@@ -142,6 +142,7 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	if err := e.save(e.detached(ctx), c); err != nil {
 		return errors.Join(err, e.reindex(c, name, old))
 	}
+	e.renameLinks(e.detached(ctx), c, old, name)
 	if e.Networks != nil {
 		if err := e.Networks.Rename(c.ID, old, name); err != nil {
 			log.G(ctx).WithError(err).Warnf("network of container %s", c.ID)

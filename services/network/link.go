@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"maps"
 
 	port "github.com/orlop/orlop/network"
 )
@@ -40,6 +41,34 @@ func (s *Service) Link(ctx context.Context, id string, targets []Target) error {
 	}
 	s.mu.Lock()
 	b.endpoint(r.ID).Linked = links
+	s.mu.Unlock()
+	return s.save(b)
+}
+
+// Alias changes whom a sandbox alone knows by a name of its links on a network: target is
+// a name that others know as well. A sandbox that isn't connected so is passed over.
+func (s *Service) Alias(id, network, alias, target string) error {
+	r, err := s.Find(network)
+	if err != nil || r.Name == Bridge { // whose sandboxes have no names
+		return nil
+	}
+	b, err := s.hold(id)
+	if err != nil {
+		return nil
+	}
+	defer b.op.Unlock()
+	s.mu.Lock()
+	x := b.endpoint(r.ID)
+	if x == nil || x.Links[alias] == target {
+		s.mu.Unlock()
+		return nil
+	}
+	links := maps.Clone(x.Links)
+	if links == nil {
+		links = map[string]string{}
+	}
+	links[alias] = target
+	x.Links = links // copies of the sandbox have the old ones
 	s.mu.Unlock()
 	return s.save(b)
 }
