@@ -45,7 +45,11 @@ func TestDatagrams(t *testing.T) {
 	_, err := w.d.Connect(t.Context(), e)
 	w.ok(err)
 	echo(t, p, "")
-	for _, c := range [][2]string{{"out", "192.0.2.1"}, {"out", "fd00:2::1"}, {"host", "127.0.0.1"}, {"host", "::1"}} {
+	// An answer has to come from the address that was asked: also from one that the kernel
+	// wouldn't choose.
+	w.host.Run("ip addr add 192.0.2.3/24 dev wan0; ip addr add fd00:2::3/64 dev wan0 nodad")
+	for _, c := range [][2]string{{"out", "192.0.2.1"}, {"out", "fd00:2::1"}, {"out", "192.0.2.3"}, {"out", "fd00:2::3"},
+		{"host", "127.0.0.1"}, {"host", "127.0.0.2"}, {"host", "::1"}, {"host", "192.0.2.3"}} {
 		out, err := w.places[c[0]].Try("exec bash -c 'exec 3<>/dev/udp/" + c[1] + "/7007; echo hello >&3; timeout 3 head -n1 <&3'")
 		if !strings.Contains(out, "hello") {
 			t.Errorf("%s to %s: %q %v", c[0], c[1], out, err)

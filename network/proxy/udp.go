@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"sync"
 	"syscall"
 	"time"
@@ -13,13 +12,14 @@ import (
 const maxDatagram = 65507
 
 // UDP starts a proxy of datagrams. Each client has a socket of its own towards the
-// sandbox, so that answers find back.
+// sandbox, so that answers find back. They come from the address that was asked.
 func UDP(conn *net.UDPConn, c Config) *Proxy {
 	p := start(conn, c)
+	tellDestination(conn)
 	p.work.Add(1)
 	go func() {
 		defer p.work.Done()
-		(&datagrams{Proxy: p, conn: conn, clients: map[netip.AddrPort]*client{}}).serve()
+		(&datagrams{Proxy: p, conn: conn, clients: map[origin]*client{}}).serve()
 	}()
 	return p
 }
@@ -29,36 +29,36 @@ type datagrams struct {
 	conn *net.UDPConn
 
 	lock    sync.Mutex
-	clients map[netip.AddrPort]*client
+	clients map[origin]*client
 }
 
 type client struct {
 	net.Conn
-	from netip.AddrPort
+	origin
 	// used is when it last sent or got something; the datagrams' lock guards it.
 	used time.Time
 }
 
 func (d *datagrams) serve() {
-	buf := make([]byte, maxDatagram)
+	buf, oob := make([]byte, maxDatagram), make([]byte, controlRoom)
 	for {
-		n, from, err := d.conn.ReadFromUDPAddrPort(buf)
+		n, m, _, from, err := d.conn.ReadMsgUDPAddrPort(buf, oob)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
 			continue // an ICMP error of an earlier answer
 		}
-		if c := d.client(from); c != nil {
+		if c := d.client(originOf(from, oob[:m])); c != nil {
 			_, _ = c.Write(buf[:n])
 		}
 	}
 }
 
 // client finds a sender's socket or makes it.
-func (d *datagrams) client(from netip.AddrPort) *client {
+func (d *datagrams) client(o origin) *client {
 	d.lock.Lock()
-	c := d.clients[from]
+	c := d.clients[o]
 	if c != nil {
 		c.used = time.Now()
 	}
@@ -66,14 +66,14 @@ func (d *datagrams) client(from netip.AddrPort) *client {
 	if c != nil {
 		return c
 	}
-	if !d.allows(net.UDPAddrFromAddrPort(from)) {
+	if !d.allows(net.UDPAddrFromAddrPort(o.from)) {
 		return nil
 	}
 	conn, err := d.dial("udp")
 	if err != nil {
 		return nil
 	}
-	c = &client{Conn: conn, from: from, used: time.Now()}
+	c = &client{Conn: conn, origin: o, used: time.Now()}
 	if !d.keep(c) {
 		conn.Close()
 		return nil
@@ -82,7 +82,7 @@ func (d *datagrams) client(from netip.AddrPort) *client {
 	if len(d.clients) >= d.config.Limit {
 		d.evict()
 	}
-	d.clients[from] = c
+	d.clients[o] = c
 	d.lock.Unlock()
 	d.work.Add(1)
 	go d.answers(c)
@@ -97,7 +97,7 @@ func (d *datagrams) evict() {
 			oldest = c
 		}
 	}
-	delete(d.clients, oldest.from)
+	delete(d.clients, oldest.origin)
 	oldest.Close() // its goroutine ends by that
 }
 
@@ -107,12 +107,12 @@ func (d *datagrams) answers(c *client) {
 	defer d.drop(c)
 	defer func() {
 		d.lock.Lock()
-		if d.clients[c.from] == c {
-			delete(d.clients, c.from)
+		if d.clients[c.origin] == c {
+			delete(d.clients, c.origin)
 		}
 		d.lock.Unlock()
 	}()
-	buf := make([]byte, maxDatagram)
+	buf, oob := make([]byte, maxDatagram), c.control()
 	for {
 		d.lock.Lock()
 		until := c.used.Add(d.config.Idle)
@@ -129,7 +129,7 @@ func (d *datagrams) answers(c *client) {
 			}
 			return
 		}
-		if _, err := d.conn.WriteToUDPAddrPort(buf[:n], c.from); errors.Is(err, net.ErrClosed) {
+		if _, _, err := d.conn.WriteMsgUDPAddrPort(buf[:n], oob, c.from); errors.Is(err, net.ErrClosed) {
 			return
 		}
 		d.lock.Lock()
