@@ -46,6 +46,9 @@ r1  out:80     yes yes
 u1  a1:81      no  no
 u1  out:80     yes yes
 s1  s2:81      no  no    not even neighbours
+s1  host:8004  yes yes   its own, there and back
+s2  host:8004  yes yes   its neighbour's: published is published
+s2  host:8001  yes yes
 s1  out:80     yes yes
 i1  i2:81      yes yes
 i1  a1:80      no  no

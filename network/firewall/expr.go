@@ -115,6 +115,11 @@ func load4(f field, register uint32) []expr.Any {
 	return []expr.Any{&expr.Payload{DestRegister: register, Base: f.base, Offset: f.offset, Len: f.len}}
 }
 
+// zero loads the address that stands for every address.
+func zero(register uint32, size int) []expr.Any {
+	return []expr.Any{&expr.Immediate{Register: register, Data: make([]byte, size)}}
+}
+
 func proto(register uint32) []expr.Any { return load(expr.MetaKeyL4PROTO, register) }
 
 // ipVersion loads the IP version's family.

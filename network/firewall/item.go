@@ -187,30 +187,26 @@ func (e *Endpoint) published(p Published) ([]item, error) {
 		return nil, err
 	}
 	proto, port, target := []byte{number}, word(p.Port), p.To.Addr()
-	if e.Network.Internal {
+	switch {
+	case e.Network.Internal:
 		return nil, nil
-	}
-	if target.Is4() != p.Address.Is4() {
-		if p.Address.IsLoopback() {
-			return []item{element("local", proto, port)}, nil
-		}
+	case target.Is4() != p.Address.Is4() && !p.Address.IsLoopback():
 		return nil, nil
-	}
-	if e.Network.mode(target) == network.Routed {
+	case p.Address.IsLoopback() && (target.Is4() != p.Address.Is4() || e.Network.mode(target) != network.Routed):
+		return []item{element("local", proto, port)}, nil // the proxy carries it
+	case e.Network.mode(target) == network.Routed:
 		return []item{element("open"+suffix(target), proto, target.AsSlice(), word(p.To.Port()))}, nil
 	}
-	data := join(target.AsSlice(), word(p.To.Port()))
-	switch {
-	case p.Address.IsLoopback():
-		return []item{element("local", proto, port)}, nil // the proxy carries it
-	case p.Address.IsUnspecified():
-		i := element("any"+suffix(target), proto, port)
-		i.elem.Val = data
-		return []item{i}, nil
-	}
 	i := element("dnat"+suffix(target), proto, p.Address.AsSlice(), port)
-	i.elem.Val = data
-	return []item{i}, nil
+	if p.Address.IsUnspecified() {
+		i = element("any"+suffix(target), proto, port)
+	}
+	i.elem.Val = join(target.AsSlice(), word(p.To.Port()))
+	out := []item{i}
+	if e.Separate && p.Protocol != network.SCTP { // which has no proxy
+		out = append(out, element("near"+suffix(target), name16(e.Network.Bridge), proto, p.Address.AsSlice(), port))
+	}
+	return out, nil
 }
 
 func word(n uint16) []byte { return binary.BigEndian.AppendUint16(nil, n) }

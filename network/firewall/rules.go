@@ -82,8 +82,10 @@ func (l *layout) addSets() {
 	set(l.inet, "any6", []nftables.SetDatatype{ip6, port}, proto, port)
 	set(l.inet, "dnat4", []nftables.SetDatatype{ip4, port}, proto, ip4, port)
 	set(l.inet, "dnat6", []nftables.SetDatatype{ip6, port}, proto, ip6, port)
-	set(l.inet, "open4", nil, proto, ip4, port) // published where there is no translation
-	set(l.inet, "open6", nil, proto, ip6, port) //
+	set(l.inet, "open4", nil, proto, ip4, port)       // published where there is no translation
+	set(l.inet, "open6", nil, proto, ip6, port)       //
+	set(l.inet, "near4", nil, name, proto, ip4, port) // ports of separate sandboxes, by their bridge
+	set(l.inet, "near6", nil, name, proto, ip6, port) //
 	set(l.inet, unrouted, nil, nftables.TypeNFProto)
 	set(l.bridge, "ports", nil, name)                    // bridges' ports
 	set(l.bridge, "mirrors", nil, name, name)            // each of them twice
@@ -219,6 +221,16 @@ func (l *layout) rawRules() {
 
 // natRules translate addresses.
 func (l *layout) natRules() {
+	// Where br_netfilter is on, a packet that leads back to the bridge it came by isn't
+	// routed but bridged, and the bridge keeps separate sandboxes from each other.
+	for _, any := range []bool{false, true} {
+		to4, to6 := load4(destination4, 13), load4(destination6, 13)
+		if any {
+			to4, to6 = zero(13, 4), zero(13, 16)
+		}
+		l.rule("prerouting", "neighbours' ports are the proxy's", isIPv4, load(inName, 8), proto(12), to4, load4(destinationPort, 14), l.inFrom("near4", 8), accept)
+		l.rule("prerouting", "neighbours' ports are the proxy's", isIPv6, load(inName, 8), proto(12), to6, load4(destinationPort, 17), l.inFrom("near6", 8), accept)
+	}
 	for _, c := range []string{"prerouting", "output"} {
 		l.rule(c, "published on an address", isIPv4, proto(8), load4(destination4, 9), load4(destinationPort, 10), l.value("dnat4", 8), dnat(true))
 		l.rule(c, "published on an address", isIPv6, proto(8), load4(destination6, 9), load4(destinationPort, 13), l.value("dnat6", 8), dnat(false))

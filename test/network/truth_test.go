@@ -42,6 +42,8 @@ b1   a1:81     no  -
 b1   out:80    yes -
 s1   s2:81     no  no    not even neighbours
 s1   s2:80     no  no
+s1   host:8004 yes yes   its own, there and back
+s2   host:8004 yes yes   its neighbour's: published is published
 s1   out:80    yes yes
 i1   i2:81     yes yes
 i1   a1:80     no  no
