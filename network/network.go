@@ -187,6 +187,10 @@ type Endpoint struct {
 	Names []string
 	// Ports are what is published.
 	Ports []Port
+	// Elsewhere4 and Elsewhere6 tell that another endpoint of the sandbox publishes ports
+	// at the host's addresses of a family. Where a network is [Routed] they are open at
+	// this endpoint's own address all the same.
+	Elsewhere4, Elsewhere6 bool `json:",omitempty"`
 	// Linked are the ways to others that are open on a network with separate sandboxes.
 	Linked []Link `json:",omitempty"`
 }

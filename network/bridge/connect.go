@@ -68,7 +68,7 @@ func (d *Driver) connect(ctx context.Context, b *bridged, e network.Endpoint) (*
 		e.MAC = network.MACOf(e.Addresses)
 	}
 	h := &held{Endpoint: e}
-	if h.ports, err = d.hold(b, &h.Endpoint); err != nil {
+	if h.ports, err = d.hold(b, &h.Endpoint, nil); err != nil {
 		return nil, err
 	}
 	// The rules stand before there is anything that they are about.
@@ -155,9 +155,12 @@ func (b *bridged) endpointRules(e *network.Endpoint) firewall.Endpoint {
 			if !target.IsValid() {
 				continue
 			}
-			if b.mode(target) == network.Routed && target.Is4() == a.Is4() {
+			switch {
+			case b.mode(target) == network.Routed && target.Is4() == a.Is4():
 				// The port is the sandbox's own.
 				p.Host, a = p.Container, target
+			case e.Elsewhere(a):
+				continue
 			}
 			out.Published = append(out.Published, firewall.Published{
 				Protocol: p.Protocol, Address: a, Port: p.Host, To: netip.AddrPortFrom(target, p.Container)})

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -19,6 +20,13 @@ import (
 type port struct {
 	io.Closer
 	to netip.AddrPort
+	at place
+}
+
+// place is where a socket is.
+type place struct {
+	protocol network.Protocol
+	host     netip.AddrPort
 }
 
 func closePorts(ports []port) {
@@ -51,17 +59,18 @@ func target(e *network.Endpoint, host netip.Addr) netip.Addr {
 // address.
 const tries = 64
 
-// hold takes the endpoint's ports on the host and writes down which.
-func (d *Driver) hold(b *bridged, e *network.Endpoint) ([]port, error) {
+// hold takes the endpoint's ports on the host and writes down which. Those that it has
+// already stay as they are.
+func (d *Driver) hold(b *bridged, e *network.Endpoint, have []port) ([]port, error) {
 	if b.Internal { // nothing outside may reach it: nothing is published
 		return nil, nil
 	}
 	e.Ports = append([]network.Port(nil), e.Ports...)
 	var out []port
 	for i := range e.Ports {
-		held, err := d.holdPort(b, e, &e.Ports[i])
+		held, err := d.holdPort(b, e, &e.Ports[i], have)
 		if err != nil {
-			closePorts(out)
+			closeOthers(out, have)
 			return nil, err
 		}
 		out = append(out, held...)
@@ -69,7 +78,19 @@ func (d *Driver) hold(b *bridged, e *network.Endpoint) ([]port, error) {
 	return out, nil
 }
 
-func (d *Driver) holdPort(b *bridged, e *network.Endpoint, p *network.Port) ([]port, error) {
+// closeOthers closes the ports that aren't among others.
+func closeOthers(ports, others []port) {
+	for _, p := range ports {
+		if !slices.ContainsFunc(others, p.is) {
+			p.Close()
+		}
+	}
+}
+
+// is tells whether two are the same.
+func (p port) is(other port) bool { return p.at == other.at && p.to == other.to }
+
+func (d *Driver) holdPort(b *bridged, e *network.Endpoint, p *network.Port, have []port) ([]port, error) {
 	first, last := int(p.Host), int(max(p.HostEnd, p.Host))
 	if first == 0 && last != 0 {
 		first = 1
@@ -84,8 +105,10 @@ func (d *Driver) holdPort(b *bridged, e *network.Endpoint, p *network.Port) ([]p
 			number = 0
 		}
 		var held []port
-		if held, number, err = d.bindAll(b, e, *p, number); err == nil {
-			p.Host, p.HostEnd = number, number
+		if held, number, err = d.bindAll(b, e, *p, number, have); err == nil {
+			if len(held) > 0 { // else the wish stays one
+				p.Host, p.HostEnd = number, number
+			}
 			return held, nil
 		}
 		if !errors.Is(err, unix.EADDRINUSE) {
@@ -100,12 +123,17 @@ func (d *Driver) holdPort(b *bridged, e *network.Endpoint, p *network.Port) ([]p
 
 // bindAll takes one number on all of a port's addresses; 0 lets the kernel choose
 // the first.
-func (d *Driver) bindAll(b *bridged, e *network.Endpoint, p network.Port, number uint16) ([]port, uint16, error) {
+func (d *Driver) bindAll(b *bridged, e *network.Endpoint, p network.Port, number uint16, have []port) ([]port, uint16, error) {
 	var out []port
 	for _, a := range b.hostAddresses(p) {
 		target := target(e, a)
-		if target.IsValid() && b.mode(target) == network.Routed {
+		if e.Elsewhere(a) || target.IsValid() && b.mode(target) == network.Routed {
 			continue // reached at its own address
+		}
+		at := place{p.Protocol, netip.AddrPortFrom(a, number)}
+		if i := slices.IndexFunc(have, port{at: at, to: netip.AddrPortFrom(target, p.Container)}.is); i >= 0 {
+			out = append(out, have[i])
+			continue
 		}
 		var (
 			c     io.Closer
@@ -119,10 +147,11 @@ func (d *Driver) bindAll(b *bridged, e *network.Endpoint, p network.Port, number
 			continue // a host without IPv6
 		}
 		if err != nil {
-			closePorts(out)
+			closeOthers(out, have)
 			return nil, 0, err
 		}
-		out = append(out, port{c, netip.AddrPortFrom(target, p.Container)})
+		at.host = netip.AddrPortFrom(a, taken)
+		out = append(out, port{c, netip.AddrPortFrom(target, p.Container), at})
 		number = taken
 	}
 	return out, number, nil

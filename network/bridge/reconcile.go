@@ -107,7 +107,7 @@ func (d *Driver) takeOver(ctx context.Context, e network.Endpoint) error {
 	}
 	h := &held{Endpoint: e}
 	// A port that somebody took meanwhile is told of; the kernel still translates.
-	h.ports, err = d.hold(b, &h.Endpoint)
+	h.ports, err = d.hold(b, &h.Endpoint, nil)
 	h.Endpoint.Ports = e.Ports
 	d.serve(b, h)
 	b.emu.Lock()

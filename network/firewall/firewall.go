@@ -140,6 +140,19 @@ func (f *Firewall) SetEndpoint(ctx context.Context, e Endpoint) error {
 	return f.change(ctx, items, nil)
 }
 
+// ReplaceEndpoint makes one of an endpoint as it was set before.
+func (f *Firewall) ReplaceEndpoint(ctx context.Context, before, now Endpoint) error {
+	remove, err := before.items()
+	if err != nil {
+		return err
+	}
+	add, err := now.items()
+	if err != nil {
+		return err
+	}
+	return f.replace(ctx, remove, add)
+}
+
 // RemoveEndpoint takes an endpoint out.
 func (f *Firewall) RemoveEndpoint(ctx context.Context, e Endpoint) error {
 	items, err := e.items()

@@ -55,15 +55,20 @@ func (f *Firewall) SetLinks(ctx context.Context, before, now []Link) error {
 	if err != nil {
 		return err
 	}
+	return f.replace(ctx, remove, add)
+}
+
+// replace makes these items of the ones before, in one transaction.
+func (f *Firewall) replace(ctx context.Context, before, now []item) error {
 	kept := contents{}
-	kept.add(add)
+	kept.add(now)
 	var gone []item
-	for _, i := range remove {
+	for _, i := range before {
 		if _, ok := kept[i.set][i.key()]; !ok {
 			gone = append(gone, i)
 		}
 	}
-	return f.change(ctx, add, gone)
+	return f.change(ctx, now, gone)
 }
 
 // linkRules decide between the separate sandboxes of one bridge. They keep no state:
