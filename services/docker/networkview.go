@@ -30,11 +30,14 @@ func portSummaries(v engine.View) []api.PortSummary {
 	out := []api.PortSummary{}
 	keys := slices.SortedFunc(maps.Keys(v.Ports), func(a, b network.Port) int { return int(a.Num()) - int(b.Num()) })
 	for _, p := range keys {
-		if len(v.Ports[p]) == 0 {
+		if !slices.ContainsFunc(v.Ports[p], func(b network.PortBinding) bool { return b.HostPort != "" }) {
 			out = append(out, api.PortSummary{PrivatePort: p.Num(), Type: string(p.Proto())})
 		}
 		for _, b := range v.Ports[p] {
-			n, _ := strconv.ParseUint(b.HostPort, 10, 16)
+			n, err := strconv.ParseUint(b.HostPort, 10, 16)
+			if err != nil { // it is open at the container's own address
+				continue
+			}
 			out = append(out, api.PortSummary{IP: b.HostIP, PrivatePort: p.Num(), PublicPort: uint16(n), Type: string(p.Proto())})
 		}
 	}

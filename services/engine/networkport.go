@@ -111,26 +111,56 @@ func (e *Engine) portMap(v *View, box networks.Sandbox) apinet.PortMap {
 	for p := range v.HostConfig.PortBindings {
 		out[p] = nil
 	}
-	for _, ep := range box.Endpoints {
-		if ep.Internal {
+	open := apinet.PortMap{}
+	for i := range box.Endpoints {
+		ep := &box.Endpoints[i]
+		r, err := e.Networks.Find(ep.Network)
+		if ep.Internal || err != nil {
 			continue
 		}
 		for _, x := range ep.Ports {
 			key, _ := apinet.PortFrom(x.Container, apinet.IPProtocol(x.Protocol))
-			for _, a := range e.hostAddresses(ep.Network, x) {
-				out[key] = append(out[key], apinet.PortBinding{HostIP: a, HostPort: strconv.Itoa(int(x.Host))})
+			for _, a := range hostAddresses(&r, x) {
+				own := apinet.PortBinding{HostIP: unspecified(a)}
+				switch routed, same := routed(&r, ep, a); {
+				case routed && same && !slices.Contains(open[key], own):
+					open[key] = append(open[key], own)
+				case !routed && !ep.Elsewhere(a):
+					out[key] = append(out[key], apinet.PortBinding{HostIP: a, HostPort: strconv.Itoa(int(x.Host))})
+				}
 			}
 		}
+	}
+	for key, bindings := range open { // after those of the host's
+		out[key] = append(out[key], bindings...)
 	}
 	return out
 }
 
+// routed tells whether what an address of the host leads to is reached without it, and
+// whether it is of the same family.
+func routed(r *networks.Record, ep *networks.Endpoint, a netip.Addr) (routed, same bool) {
+	same = ep.Address(a.Is6()).IsValid()
+	mode := r.Options.Gateway4
+	if a.Is6() == same { // what it leads to is IPv6
+		mode = r.Options.Gateway6
+	}
+	return mode == port.Routed, same
+}
+
+func unspecified(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
 // hostAddresses are where a published port listens.
-func (e *Engine) hostAddresses(network string, p networks.Port) []netip.Addr {
+func hostAddresses(r *networks.Record, p networks.Port) []netip.Addr {
 	if p.HostAddress.IsValid() {
 		return []netip.Addr{p.HostAddress}
 	}
-	if r, err := e.Networks.Find(network); err == nil && r.Options.HostAddress.IsValid() {
+	if r.Options.HostAddress.IsValid() {
 		return []netip.Addr{r.Options.HostAddress}
 	}
 	out := []netip.Addr{netip.IPv4Unspecified()}

@@ -28,13 +28,12 @@ func (s *Service) Join(ctx context.Context, id string, w Wish) (Sandbox, error) 
 	s.mu.Lock()
 	x := b.endpoint(e.Network)
 	x.Metric = port.Metric(x.Priority, b.place(x))
-	if !x.Internal && !b.publishes() {
-		x.Ports = b.ports
-	}
 	b.nameInterfaces()
 	e = *x
 	s.mu.Unlock()
-	err = s.connect(ctx, b, e)
+	if err = s.republish(ctx, b, e.Network); err == nil {
+		err = s.connect(ctx, b, e)
+	}
 	if err == nil {
 		err = s.openResolver(b)
 	}
@@ -42,7 +41,7 @@ func (s *Service) Join(ctx context.Context, id string, w Wish) (Sandbox, error) 
 		err = s.save(b)
 	}
 	if err != nil {
-		return Sandbox{}, errors.Join(err, s.leaveOne(b, e.Network))
+		return Sandbox{}, errors.Join(err, s.leaveOne(b, e.Network), s.republish(context.WithoutCancel(ctx), b, ""))
 	}
 	s.tellEndpoint("connect", e, id)
 	out, _ := s.Sandbox(id)
@@ -63,11 +62,6 @@ func (b *sandbox) place(x *Endpoint) int {
 	}
 }
 
-// publishes tells whether a connection has the ports. Called with Service.mu held.
-func (b *sandbox) publishes() bool {
-	return slices.ContainsFunc(b.Endpoints, func(e Endpoint) bool { return len(e.Ports) > 0 })
-}
-
 // Part disconnects a running sandbox from one network. What was published by way of
 // it is published by the next.
 func (s *Service) Part(ctx context.Context, id, network string) (Sandbox, error) {
@@ -81,16 +75,12 @@ func (s *Service) Part(ctx context.Context, id, network string) (Sandbox, error)
 	}
 	defer b.op.Unlock()
 	s.mu.Lock()
-	var e Endpoint
 	x := b.endpoint(r.ID)
-	if x != nil {
-		e = *x
-	}
 	s.mu.Unlock()
 	if x == nil {
 		return Sandbox{}, refuse(errdefs.ErrPermissionDenied, "container %s is not connected to network %s", id, r.Name)
 	}
-	err = errors.Join(s.leaveOne(b, r.ID), s.republish(ctx, b, e.Ports), s.save(b))
+	err = errors.Join(s.leaveOne(b, r.ID), s.republish(ctx, b, ""), s.save(b))
 	if err != nil {
 		return Sandbox{}, err
 	}
@@ -117,30 +107,6 @@ func (s *Service) leaveOne(b *sandbox, network string) error {
 	s.mu.Unlock()
 	s.releaseAddresses(e)
 	return nil
-}
-
-// republish publishes ports by way of the connection with the lowest metric that
-// leads anywhere: it is made again, with its addresses.
-func (s *Service) republish(ctx context.Context, b *sandbox, ports []port.Port) error {
-	if len(ports) == 0 {
-		return nil
-	}
-	var next *Endpoint
-	now, _ := s.Sandbox(b.ID)
-	for i := range now.Endpoints {
-		if e := &now.Endpoints[i]; !e.Internal && (next == nil || e.Metric < next.Metric) {
-			next = e
-		}
-	}
-	if next == nil {
-		b.ports = ports // for a network that comes
-		return nil
-	}
-	if err := s.disconnect(*next); err != nil {
-		return err
-	}
-	next.Ports = ports
-	return s.connect(ctx, b, *next)
 }
 
 // Rename changes what others call a sandbox.

@@ -31,7 +31,7 @@ func (s *Service) Prepare(ctx context.Context, p Plan) (Sandbox, error) {
 	if len(p.Wishes) > MaxEndpoints {
 		return Sandbox{}, refuse(errdefs.ErrInvalidArgument, "a container can be connected to at most %d networks", MaxEndpoints)
 	}
-	b := &sandbox{Sandbox: Sandbox{ID: p.ID, Name: p.Name, Path: s.spacePath(p.ID), Servers: p.Servers}, ports: p.Ports}
+	b := &sandbox{Sandbox: Sandbox{ID: p.ID, Name: p.Name, Path: s.spacePath(p.ID), Servers: p.Servers, Ports: p.Ports}}
 	if p.Users != nil {
 		b.Users = s.ownerPath(p.ID)
 	}
@@ -58,28 +58,32 @@ func (s *Service) Prepare(ctx context.Context, p Plan) (Sandbox, error) {
 }
 
 // arrange sorts a new sandbox's connections: the default route's first, then gives
-// them their metrics and names, and the first that leads anywhere the ports.
+// them their metrics and names.
 func (s *Service) arrange(b *sandbox) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	inside := func(e Endpoint) int {
-		if e.Internal {
-			return 1
-		}
-		return 0
-	}
 	slices.SortStableFunc(b.Endpoints, func(x, y Endpoint) int {
-		return cmp.Or(inside(x)-inside(y), y.Priority-x.Priority, strings.Compare(x.NetworkName, y.NetworkName))
+		return cmp.Or(min(y.ways(), 1)-min(x.ways(), 1), y.Priority-x.Priority, y.ways()-x.ways(), strings.Compare(x.NetworkName, y.NetworkName))
 	})
 	for i := range b.Endpoints {
 		e := &b.Endpoints[i]
 		e.Metric = port.Metric(e.Priority, i)
 	}
-	if len(b.Endpoints) > 0 && !b.Endpoints[0].Internal {
-		b.Endpoints[0].Ports = b.ports
-	}
 	b.nameInterfaces()
 }
+
+// ways is for how many families a connection leads anywhere.
+func (e *Endpoint) ways() (n int) {
+	for _, v6 := range []bool{false, true} {
+		if e.leads(v6) {
+			n++
+		}
+	}
+	return n
+}
+
+// leads tells whether a connection leads out for a family.
+func (e *Endpoint) leads(v6 bool) bool { return !e.Internal && e.Address(v6).IsValid() }
 
 // choose finds the network and addresses of a wish, and enters the connection into
 // the sandbox. Called with op held.
@@ -290,6 +294,9 @@ func (s *Service) connect(ctx context.Context, b *sandbox, e Endpoint) error {
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.plan(b, &e)
+	s.mu.Unlock()
 	made, err := driver.Connect(ctx, e.Endpoint)
 	if err != nil {
 		return connectError(b, e, err)
@@ -297,11 +304,7 @@ func (s *Service) connect(ctx context.Context, b *sandbox, e Endpoint) error {
 	if err := e.setSysctls(made.Interface); err != nil {
 		return errors.Join(err, driver.Disconnect(context.WithoutCancel(ctx), made))
 	}
-	s.mu.Lock()
-	if x := b.endpoint(e.Network); x != nil {
-		x.Endpoint = made
-	}
-	s.mu.Unlock()
+	s.enter(b, made)
 	s.names.Add(r.Network, made)
 	return nil
 }

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -78,24 +77,27 @@ func TestSandboxID(t *testing.T) {
 	}
 }
 
-// TestArrange: who has the default route, the ports and which interface.
+// TestArrange: who has the default route and which interface.
 func TestArrange(t *testing.T) {
 	end := func(name string, priority int, internal bool, ifname string) Endpoint {
 		e := Endpoint{NetworkName: name, Priority: priority, Internal: internal}
-		e.Interface = ifname
+		e.Interface, e.Addresses = ifname, []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}
+		if name == "b" {
+			e.Addresses = append(e.Addresses, netip.MustParsePrefix("fd00::2/64"))
+		}
 		return e
 	}
-	b := &sandbox{ports: []port.Port{{Protocol: port.TCP, Container: 80}}}
+	b := new(sandbox)
 	b.Endpoints = []Endpoint{end("z", 0, false, ""), end("i", 9, true, ""), end("b", 0, false, "eth0"), end("a", 0, false, ""), end("y", 1, false, "")}
 	new(Service).arrange(b)
 	var have []string
 	for i, e := range b.Endpoints {
-		have = append(have, fmt.Sprint(e.NetworkName, ":", e.Interface, ":", len(e.Ports)))
+		have = append(have, e.NetworkName+":"+e.Interface)
 		if !e.Internal && i > 0 && e.Metric <= b.Endpoints[i-1].Metric {
 			t.Errorf("the route of %s is not behind the one before", e.NetworkName)
 		}
 	}
-	if got, want := strings.Join(have, " "), "y:eth1:1 a:eth2:0 b:eth0:0 z:eth3:0 i:eth4:0"; got != want {
+	if got, want := strings.Join(have, " "), "y:eth1 b:eth0 a:eth2 z:eth3 i:eth4"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -108,6 +108,11 @@ func (s *Service) readSandbox(name string) (*sandbox, error) {
 	if b.ID != name || b.Path != s.spacePath(name) {
 		return nil, fmt.Errorf("it names %q at %q", b.ID, b.Path)
 	}
+	for i := range b.Endpoints { // an earlier version's file names them there alone
+		if len(b.Ports) == 0 {
+			b.Ports = b.Endpoints[i].Ports
+		}
+	}
 	ns, err := namespace.Open(b.Path)
 	if err != nil {
 		return nil, err

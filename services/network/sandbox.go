@@ -87,13 +87,14 @@ type Sandbox struct {
 	Resolver bool
 	// Servers are asked for what isn't known here; none means the host's.
 	Servers []netip.AddrPort `json:",omitempty"`
+	// Ports are what it publishes, by way of whichever connections: see publish.go.
+	Ports []port.Port `json:",omitempty"`
 }
 
 // sandbox is one with what is kept open for it.
 type sandbox struct {
 	op sync.Mutex // held while it is connected or left
 	Sandbox
-	ports    []port.Port // until they are published
 	resolver *dns.Resolver
 	found    bool // an earlier daemon made it
 	// connected tells that people were told of its connections.

@@ -271,13 +271,16 @@ func (w *world) check(when string) {
 		})
 		each(sources, 1, func(f []string, family int, want string) {
 			have, err := w.fetch(f[0], w.address["out"][family], "80/cgi-bin/who", "10")
-			if have = strings.TrimPrefix(strings.Trim(have, "[]"), "::ffff:"); err != nil || have != w.address[want][family] {
+			if have = seenAs(have); err != nil || have != w.address[want][family] {
 				t.Errorf("%s is seen over IPv%d as %q, want %s: %v", f[0], 4+2*family, have, want, err)
 			}
 		})
 		work.Wait()
 	})
 }
+
+// seenAs is an address as busybox's httpd tells it to programs.
+func seenAs(text string) string { return strings.TrimPrefix(strings.Trim(text, "[]"), "::ffff:") }
 
 // asks waits long for what is to come, and briefly for what isn't.
 func (w *world) asks(from, to string, family int, want string) string {
