@@ -222,13 +222,8 @@ func FitNetworks(n Networks, f Filters) ([]networks.Record, error) {
 			driver = "null"
 		}
 		return given && unused[r.ID] != dangling || !f.is("driver", driver) || !f.is("scope", "local") || !f.is("type", kind) ||
-			!f.labels(r.Labels) || f.has("name") && !contains(f["name"], r.Name) || f.has("id") && !contains(f["id"], r.ID)
+			!f.labels(r.Labels) || !f.matches("name", r.Name) || !f.matches("id", r.ID)
 	}), nil
-}
-
-// contains tells whether a value has one of the parts.
-func contains(parts []string, value string) bool {
-	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(value, p) })
 }
 
 // JoinNetwork is [Engine.Connect] for those who say nothing but more names.
