@@ -239,7 +239,7 @@ var (
 // CheckInterface tells what is wrong with the name of an interface.
 func CheckInterface(name string) error {
 	if !interfaceFormat.MatchString(name) || name == "all" || name == "default" {
-		return fmt.Errorf("interface name %q: %w", name, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("%q is no name of an interface: up to 15 letters, digits, dots, dashes and underscores: %w", name, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }
@@ -259,6 +259,9 @@ func CheckSource(a netip.Addr, v6 bool) error {
 	return nil
 }
 
+// minIPv6 is the least MTU of a link that carries IPv6 (RFC 8200, 5).
+const minIPv6 = 1280
+
 // Check tells what is wrong with a network, whatever its driver.
 func (n *Network) Check() error {
 	if !idFormat.MatchString(n.ID) {
@@ -269,8 +272,11 @@ func (n *Network) Check() error {
 			return err
 		}
 	}
-	if m := n.Options.MTU; m != 0 && (m < 68 || m > 65535) {
-		return fmt.Errorf("network %q: MTU %d is not between 68 and 65535: %w", n.ID, m, errdefs.ErrInvalidArgument)
+	switch m := n.Options.MTU; {
+	case m != 0 && (m < 68 || m > 65535):
+		return fmt.Errorf("network %q: the MTU %d is not between 68 and 65535: %w", n.ID, m, errdefs.ErrInvalidArgument)
+	case m != 0 && m < minIPv6 && n.IPv6:
+		return fmt.Errorf("network %q: the MTU %d is less than the %d that IPv6 needs: %w", n.ID, m, minIPv6, errdefs.ErrInvalidArgument)
 	}
 	for _, mode := range []GatewayMode{n.Options.Gateway4, n.Options.Gateway6} {
 		if err := n.checkMode(mode); err != nil {
@@ -298,9 +304,9 @@ func (n *Network) checkMode(mode GatewayMode) error {
 		if n.Internal {
 			return nil
 		}
-		return fmt.Errorf("network %q: gateway mode isolated is for internal networks: %w", n.ID, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("network %q: the gateway mode isolated is for internal networks: %w", n.ID, errdefs.ErrInvalidArgument)
 	}
-	return fmt.Errorf("network %q: gateway mode %q: %w", n.ID, mode, errdefs.ErrInvalidArgument)
+	return fmt.Errorf("network %q: the gateway mode %q is none of nat, nat-unprotected, routed and isolated: %w", n.ID, mode, errdefs.ErrInvalidArgument)
 }
 
 func (p *Pool) check(n *Network) error {

@@ -166,9 +166,11 @@ func (a *Allocator) makePool(r *Request) (*pool, error) {
 	}
 	switch {
 	case subnet != subnet.Masked() || subnet.Addr().Is4In6() || subnet.Addr().IsMulticast() || subnet.Addr().IsLoopback():
-		return bad("is no network", "address")
-	case subnet.Bits() == 0 || subnet.Bits() > subnet.Addr().BitLen()-1:
-		return bad("too large or too small:", subnet.Bits())
+		return bad("is none that hosts", "can be in")
+	case subnet.Bits() == 0:
+		return bad("is every address", "there is")
+	case subnet.Bits() > subnet.Addr().BitLen()-1:
+		return bad("has no room for a gateway", "and a container")
 	case p.Range != p.Range.Masked() || p.Range.Bits() < subnet.Bits() || !subnet.Contains(p.Range.Addr()):
 		return bad("doesn't hold the range", p.Range)
 	}

@@ -101,9 +101,6 @@ func decodeNetwork(req *api.CreateRequest) (networks.Creation, error) {
 		if !p.Subnet.IsValid() {
 			continue
 		}
-		if p.Subnet != p.Subnet.Masked() {
-			return o, badRequest("invalid network config:\ninvalid subnet %s: it should be %s", p.Subnet, p.Subnet.Masked())
-		}
 		o.Pools = append(o.Pools, networks.Pool{Subnet: p.Subnet, Range: p.IPRange, Gateway: p.Gateway, Aux: p.AuxAddress})
 	}
 	return o, nil

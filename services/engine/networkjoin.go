@@ -46,13 +46,25 @@ func (e *Engine) Connect(ctx context.Context, ref, network string, given *apinet
 		return denied("endpoint with name %s already exists in network %s", c.name(), r.Name)
 	}
 	if s.Running {
-		if err := e.joinRunning(ctx, c, r, settings); err != nil {
-			return err
-		}
+		err = e.joinRunning(ctx, c, r, settings)
+	} else {
+		err = e.checkJoin(c, r, settings)
+	}
+	if err != nil {
+		return err
 	}
 	return e.keepEndpoints(ctx, c, func(all endpoints) {
 		all[r.Name] = settings
 	})
+}
+
+// checkJoin tells what would keep a container from being connected when it starts.
+func (e *Engine) checkJoin(c *Container, r networks.Record, settings *apinet.EndpointSettings) error {
+	w, err := e.wish(c.ID, r.ID, settings)
+	if err != nil {
+		return err
+	}
+	return w.Check(&r)
 }
 
 // joinRunning connects a container that runs.

@@ -61,6 +61,9 @@ func (s *Service) Create(ctx context.Context, c Creation) (port.Record, error) {
 		return r, err
 	}
 	defer s.free(r.Name)
+	if err := checkPools(&r, c.Pools); err != nil {
+		return r, err
+	}
 	if !r.ConfigOnly {
 		if err := s.takePools(&r, c.Pools); err != nil {
 			return r, err
@@ -83,7 +86,7 @@ func (s *Service) build(ctx context.Context, r port.Record) error {
 	}
 	driver := s.config.Drivers[r.Driver] // draft has seen it
 	if err := driver.Create(ctx, r.Network); err != nil {
-		return errors.Join(driverError(err), s.releasePools(r))
+		return errors.Join(driverError(told(err, r.ID)), s.releasePools(r))
 	}
 	// The record comes last: what a crash leaves before it, the next start removes.
 	if err := s.config.Store.CreateNetwork(ctx, r); err != nil {
@@ -108,7 +111,10 @@ func (s *Service) draft(c *Creation) (port.Record, error) {
 	if r.Driver == "" {
 		r.Driver = "bridge"
 	}
-	r.IPv4, r.IPv6 = c.IPv4 == nil || *c.IPv4, c.IPv6 != nil && *c.IPv6
+	var err error
+	if r.IPv4, r.IPv6, err = families(c); err != nil {
+		return r, err
+	}
 	r.ConfigFrom = c.ConfigFrom
 	if c.ConfigOnly {
 		if err := draftConfiguration(&r, c); err != nil {
@@ -129,7 +135,6 @@ func (s *Service) draft(c *Creation) (port.Record, error) {
 	case !r.IPv4 && !r.IPv6:
 		return r, refuse(errdefs.ErrInvalidArgument, "IPv4 or IPv6 must be enabled")
 	}
-	var err error
 	if !r.ConfigOnly { // whose options are for a driver that isn't known yet
 		r.Options, err = readOptions(r.Driver, c.Options)
 		// Without a parent there is a wire, but it leads nowhere.
@@ -222,7 +227,9 @@ func (s *Service) noGateway(r *port.Record, v6 bool) bool {
 func poolError(err error) error {
 	switch {
 	case errdefs.IsAlreadyExists(err):
-		return refuse(errdefs.ErrPermissionDenied, "invalid pool request: Pool overlaps with other one on this address space: %v", err)
+		return refuse(errdefs.ErrPermissionDenied, "invalid pool request: Pool overlaps with other one on this address space: %v", told(err, ""))
+	case errdefs.IsInvalidArgument(err):
+		return told(err, "")
 	case errdefs.IsResourceExhausted(err):
 		return refuse(errdefs.ErrInvalidArgument, "all predefined address pools have been fully subnetted")
 	}

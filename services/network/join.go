@@ -95,7 +95,7 @@ func (s *Service) choose(ctx context.Context, b *sandbox, w Wish) (Endpoint, err
 	if r, err = s.ensure(ctx, r); err != nil {
 		return Endpoint{}, err
 	}
-	if err := w.check(&r); err != nil {
+	if err := w.Check(&r); err != nil {
 		return Endpoint{}, err
 	}
 	e := Endpoint{NetworkName: r.Name, Internal: r.Internal, Gateway4: r.Gateway(false), Gateway6: r.Gateway(true), Priority: w.Priority, Links: w.Links}
@@ -123,6 +123,8 @@ func (s *Service) choose(ctx context.Context, b *sandbox, w Wish) (Endpoint, err
 		err = refuse(errdefs.ErrPermissionDenied, "endpoint with name %s already exists in network %s", b.Name, r.Name)
 	case len(b.Endpoints) >= MaxEndpoints:
 		err = refuse(errdefs.ErrInvalidArgument, "a container can be connected to at most %d networks", MaxEndpoints)
+	case e.Interface != "" && slices.ContainsFunc(b.Endpoints, func(x Endpoint) bool { return x.Interface == e.Interface }):
+		err = refuse(errdefs.ErrConflict, "the container has an interface %s already", e.Interface)
 	}
 	if err != nil {
 		s.releaseAddresses(e)
@@ -140,8 +142,8 @@ func linkBits(a netip.Addr) int {
 	return 64
 }
 
-// check refuses what a network can't give.
-func (w *Wish) check(r *port.Record) error {
+// Check refuses what a network can never give.
+func (w *Wish) Check(r *port.Record) error {
 	switch {
 	case len(w.LinkLocal) > 0 && r.Driver != "bridge":
 		return refuse(errdefs.ErrNotImplemented, "link-local addresses on networks of the driver %s are not available yet", r.Driver)
@@ -158,7 +160,18 @@ func (w *Wish) check(r *port.Record) error {
 	case w.IPv4.IsValid() && !r.IPv4, w.IPv6.IsValid() && !r.IPv6:
 		return refuse(errdefs.ErrInvalidArgument, "network %s has no addresses of that family", r.Name)
 	}
-	return nil
+	for _, a := range []netip.Addr{w.IPv4, w.IPv6} {
+		if a.IsValid() && !slices.ContainsFunc(r.Pools, func(p port.Pool) bool { return p.Subnet.Contains(a) }) {
+			return refuse(errdefs.ErrInvalidArgument, "no configured subnet contains IP address %s", a)
+		}
+	}
+	if name := w.Options[optIfname]; name != "" {
+		if err := port.CheckInterface(name); err != nil {
+			return told(err, "")
+		}
+	}
+	_, err := readSysctls(w.Options[optSysctls])
+	return err
 }
 
 // takeAddresses takes one of each family.
@@ -195,6 +208,8 @@ func (s *Service) takeAddress(r *port.Record, v6 bool, wanted netip.Addr) (netip
 	switch {
 	case errdefs.IsAlreadyExists(err):
 		err = refuse(errdefs.ErrPermissionDenied, "Address already in use")
+	case errdefs.IsInvalidArgument(err):
+		err = told(err, "")
 	case errdefs.IsResourceExhausted(err):
 		err = refuse(errdefs.ErrPermissionDenied, "no available IPv%s addresses on this network's address pools: %s (%s)", map[bool]string{false: "4", true: "6"}[v6], r.Name, r.ID)
 	}

@@ -22,6 +22,8 @@ const (
 	optMode6       = "com.docker.network.bridge.gateway_mode_ipv6"
 	optSource4     = "com.docker.network.host_ipv4"
 	optSource6     = "com.docker.network.host_ipv6"
+	optIPv4        = "com.docker.network.enable_ipv4"
+	optIPv6        = "com.docker.network.enable_ipv6"
 	optDefault     = "com.docker.network.bridge.default_bridge"
 	optParent      = "parent"
 	optMacvlanMode = "macvlan_mode"
@@ -30,9 +32,9 @@ const (
 	optSpoofing    = "dev.orlop.network.bridge.allow_spoofing"
 )
 
-// Options that mean nothing here and are let pass: addresses of ours are never
-// tentative, prefixes of interfaces are said for each endpoint.
-var ignored = []string{"com.docker.network.enable_ipv4", "com.docker.network.enable_ipv6", "com.docker.network.container_iface_prefix",
+// Options that mean nothing to drivers: the families are the network's, addresses of ours
+// are never tentative, prefixes of interfaces are said for each endpoint.
+var ignored = []string{optIPv4, optIPv6, "com.docker.network.container_iface_prefix",
 	"com.docker.network.bridge.trusted_host_interfaces", optDefault}
 
 // readers read options into the form that drivers take.
@@ -132,10 +134,31 @@ func readOptions(driver string, given map[string]string) (port.Options, error) {
 			return o, refuse(errdefs.ErrInvalidArgument, "networks of the driver %s have no option %s", driver, key)
 		}
 		if err := read(&o, value); err != nil {
-			return o, refuse(errdefs.ErrInvalidArgument, "invalid value %q for option %s: %v", value, key, err)
+			return o, refuse(errdefs.ErrInvalidArgument, "invalid value %q for option %s: %v", value, key, told(err, ""))
 		}
 	}
 	return o, nil
+}
+
+// families are those that a network is to have: as it is said, or by options.
+func families(c *Creation) (v4, v6 bool, err error) {
+	v4 = true
+	for _, f := range []struct {
+		to   *bool
+		said *bool
+		key  string
+	}{{&v4, c.IPv4, optIPv4}, {&v6, c.IPv6, optIPv6}} {
+		text, given := c.Options[f.key]
+		switch {
+		case f.said != nil:
+			*f.to = *f.said
+		case given:
+			if *f.to, err = strconv.ParseBool(text); err != nil {
+				return v4, v6, refuse(errdefs.ErrInvalidArgument, "invalid value %q for option %s: true or false", text, f.key)
+			}
+		}
+	}
+	return v4, v6, nil
 }
 
 // Options of endpoints.
