@@ -57,6 +57,35 @@ func TestDatagrams(t *testing.T) {
 	}
 }
 
+// TestDatagramsNearby: a separate sandbox reaches its neighbour's published port, and its
+// own, by whichever of the host's addresses.
+func TestDatagramsNearby(t *testing.T) {
+	w := newWorld(t)
+	w.d = open(t, w.host)
+	defer w.d.Close()
+	n := networks()["s"]
+	w.ok(w.d.Create(t.Context(), n))
+	for i := range 2 {
+		p := networktest.NewPlace(t)
+		w.places[fmt.Sprint("s", i+1)] = p
+		e := networktest.EndpointOf(n, i+1, p)
+		if i == 0 {
+			e.Ports = []network.Port{{Protocol: network.UDP, Container: 7, Host: 7007}}
+			echo(t, p, "")
+		}
+		_, err := w.d.Connect(t.Context(), e)
+		w.ok(err)
+	}
+	for _, from := range []string{"s1", "s2"} {
+		for _, a := range []string{"192.0.2.1", n.Pools[0].Gateway.String()} {
+			out, err := w.places[from].Try("exec bash -c 'exec 3<>/dev/udp/" + a + "/7007; echo hello >&3; timeout 3 head -n1 <&3'")
+			if !strings.Contains(out, "hello") {
+				t.Errorf("%s to %s: %q %v", from, a, out, err)
+			}
+		}
+	}
+}
+
 // TestFlows: one sender that never stops reaches a port by translation from when it
 // is published, and the next sandbox after the first.
 func TestFlows(t *testing.T) {
