@@ -225,6 +225,7 @@ func (c contents) same(i item) bool {
 func (f *Firewall) change(ctx context.Context, add, remove []item) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	add, remove = unique(add), unique(remove)
 	add = slices.DeleteFunc(add, f.wished.same)
 	remove = slices.DeleteFunc(remove, func(i item) bool { _, ok := f.wished[i.set][i.key()]; return !ok })
 	if len(add)+len(remove) == 0 && f.present {
@@ -239,6 +240,18 @@ func (f *Firewall) change(ctx context.Context, add, remove []item) error {
 		f.wished.add(old)
 	}
 	return err
+}
+
+// unique leaves each element once: two ports may lead to one of a sandbox's, and the
+// kernel refuses to remove what is gone.
+func unique(items []item) []item {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(items, func(i item) bool {
+		key := i.set + " " + i.key()
+		twice := seen[key]
+		seen[key] = true
+		return twice
+	})
 }
 
 // pick finds what is wished where changes are to be.

@@ -239,3 +239,24 @@ nft 'add chain inet orlop forward { type filter hook forward priority 5; }'`
 		t.Errorf("they are gone: %s", have)
 	}
 }
+
+// TestTwoPortsOfOne: two of the host's ports lead to one that is open: the element that
+// they share comes and goes once, and nothing is set anew for it.
+func TestTwoPortsOfOne(t *testing.T) {
+	p := networktest.NewPlace(t)
+	f, ctx := open(t, p), context.Background()
+	routed, e := home, one
+	routed.Mode4 = network.Routed
+	e.Network = routed
+	e.Published = nil
+	for _, host := range []uint16{8080, 8081} {
+		e.Published = append(e.Published, firewall.Published{network.TCP, netip.IPv4Unspecified(), host, netip.MustParseAddrPort("10.0.0.2:80")})
+	}
+	ok(t, f.SetNetwork(ctx, routed))
+	ok(t, f.SetEndpoint(ctx, e))
+	p.Run("nft add rule inet orlop forward counter comment mine")
+	ok(t, f.RemoveEndpoint(ctx, e))
+	if have := p.Run("nft list ruleset"); !strings.Contains(have, "mine") || strings.Contains(have, "10.0.0.2") {
+		t.Error(have)
+	}
+}
