@@ -45,6 +45,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"strings"
 
 	"github.com/containerd/errdefs"
 )
@@ -155,10 +156,21 @@ type Options struct {
 	// Source4 and Source6 are the host's addresses behind which NAT hides sandboxes;
 	// the zero value is that of the interface by which a packet leaves.
 	Source4, Source6 netip.Addr
+	// Trusted are the host's interfaces, joined by colons, by which published ports are
+	// reached at the sandbox's own address in NAT mode, too.
+	Trusted string
 	// Parent is the host's interface for macvlan and ipvlan.
 	Parent string
 	// Mode is macvlan's (bridge, private, vepa, passthru) or ipvlan's (l2, l3).
 	Mode string
+}
+
+// TrustedInterfaces are those of Trusted.
+func (o *Options) TrustedInterfaces() []string {
+	if o.Trusted == "" {
+		return nil
+	}
+	return strings.Split(o.Trusted, ":")
 }
 
 // Endpoint is the connection of a sandbox to a network.
@@ -286,6 +298,11 @@ func (n *Network) Check() error {
 	for v6, a := range map[bool]netip.Addr{false: n.Options.Source4, true: n.Options.Source6} {
 		if err := CheckSource(a, v6); a.IsValid() && err != nil {
 			return fmt.Errorf("network %q: %w", n.ID, err)
+		}
+	}
+	for _, name := range n.Options.TrustedInterfaces() {
+		if err := CheckInterface(name); err != nil {
+			return fmt.Errorf("network %q: trusted interfaces: %w", n.ID, err)
 		}
 	}
 	for _, p := range n.Pools {

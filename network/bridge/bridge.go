@@ -284,7 +284,8 @@ func (b *bridged) mode(a netip.Addr) network.GatewayMode {
 func (b *bridged) rules() firewall.Network {
 	return firewall.Network{Bridge: b.name, Internal: b.Internal,
 		Mode4: b.Options.Gateway4, Mode6: b.Options.Gateway6,
-		Separate: b.Options.Separate, MAC: b.mac(), Masquerade: !b.Options.NoMasquerade, Source4: b.Options.Source4, Source6: b.Options.Source6}
+		Separate: b.Options.Separate, MAC: b.mac(), Masquerade: !b.Options.NoMasquerade, Source4: b.Options.Source4, Source6: b.Options.Source6,
+		Trusted: b.Options.TrustedInterfaces()}
 }
 
 // Remove implements [network.Driver].

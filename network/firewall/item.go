@@ -29,6 +29,9 @@ type Network struct {
 	// Source4 and Source6 are what they are hidden behind; the zero value is the
 	// address of the interface by which a packet leaves.
 	Source4, Source6 netip.Addr
+	// Trusted are the host's interfaces by which published ports are reached at sandboxes'
+	// own addresses in NAT mode, too.
+	Trusted []string
 }
 
 // Endpoint is what the firewall knows of an endpoint.
@@ -147,6 +150,9 @@ func (e Endpoint) items() ([]item, error) {
 		if mode := e.Network.mode(a); mode == network.NAT || mode == "" || e.Network.Internal {
 			out = append(out, element("guarded"+suffix(a), a.AsSlice()))
 		}
+		for _, name := range e.Network.trusted(a) {
+			out = append(out, element("trusted"+suffix(a), name16(name), a.AsSlice()))
+		}
 	}
 	if e.Separate {
 		out = append(out, element("separate", port))
@@ -180,22 +186,41 @@ func (n *Network) mode(a netip.Addr) network.GatewayMode {
 	return n.Mode6
 }
 
+// trusted are the interfaces by which an address is reached that others don't reach.
+func (n *Network) trusted(a netip.Addr) []string {
+	if mode := n.mode(a); n.Internal || mode != network.NAT && mode != "" {
+		return nil
+	}
+	return n.Trusted
+}
+
 // published are the elements of a published port.
 func (e *Endpoint) published(p Published) ([]item, error) {
 	number, err := protocolNumber(p.Protocol)
 	if err != nil {
 		return nil, err
 	}
-	proto, port, target := []byte{number}, word(p.Port), p.To.Addr()
+	proto, target := []byte{number}, p.To.Addr()
+	out := e.translated(p, proto)
+	if target.Is4() == p.Address.Is4() && len(e.Network.trusted(target)) > 0 {
+		out = append(out, element("open"+suffix(target), proto, target.AsSlice(), word(p.To.Port())))
+	}
+	return out, nil
+}
+
+// translated are the elements by which a port is published at an address of the host, or
+// opened where there is no translation.
+func (e *Endpoint) translated(p Published, proto []byte) []item {
+	port, target := word(p.Port), p.To.Addr()
 	switch {
 	case e.Network.Internal:
-		return nil, nil
+		return nil
 	case target.Is4() != p.Address.Is4() && !p.Address.IsLoopback():
-		return nil, nil
+		return nil
 	case p.Address.IsLoopback() && (target.Is4() != p.Address.Is4() || e.Network.mode(target) != network.Routed):
-		return []item{element("local", proto, port)}, nil // the proxy carries it
+		return []item{element("local", proto, port)} // the proxy carries it
 	case e.Network.mode(target) == network.Routed:
-		return []item{element("open"+suffix(target), proto, target.AsSlice(), word(p.To.Port()))}, nil
+		return []item{element("open"+suffix(target), proto, target.AsSlice(), word(p.To.Port()))}
 	}
 	i := element("dnat"+suffix(target), proto, p.Address.AsSlice(), port)
 	if p.Address.IsUnspecified() {
@@ -206,7 +231,7 @@ func (e *Endpoint) published(p Published) ([]item, error) {
 	if e.Separate && p.Protocol != network.SCTP { // which has no proxy
 		out = append(out, element("near"+suffix(target), name16(e.Network.Bridge), proto, p.Address.AsSlice(), port))
 	}
-	return out, nil
+	return out
 }
 
 func word(n uint16) []byte { return binary.BigEndian.AppendUint16(nil, n) }

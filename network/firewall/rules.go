@@ -84,6 +84,8 @@ func (l *layout) addSets() {
 	set(l.inet, "dnat6", []nftables.SetDatatype{ip6, port}, proto, ip6, port)
 	set(l.inet, "open4", nil, proto, ip4, port)       // published where there is no translation
 	set(l.inet, "open6", nil, proto, ip6, port)       //
+	set(l.inet, "trusted4", nil, name, ip4)           // by which interfaces sandboxes are reached
+	set(l.inet, "trusted6", nil, name, ip6)           //
 	set(l.inet, "near4", nil, name, proto, ip4, port) // ports of separate sandboxes, by their bridge
 	set(l.inet, "near6", nil, name, proto, ip6, port) //
 	set(l.inet, unrouted, nil, nftables.TypeNFProto)
@@ -198,6 +200,9 @@ func (l *layout) forwardRules(mark uint32) {
 	l.rule("to-nat", "answers", established, jump("allow"))
 	l.rule("to-nat", "published ports", translated, jump("allow"))
 	l.rule("to-nat", "within one network", l.same(), jump("allow"))
+	from4, from6 := part(append(load(inName, 8), load4(destination4, 12)...)), part(append(load(inName, 8), load4(destination6, 12)...))
+	l.rule("to-nat", "published ports, by trusted interfaces", isIPv4, from4, l.inFrom("trusted4", 8), proto(8), load4(destination4, 9), load4(destinationPort, 10), l.inFrom("open4", 8), jump("allow"))
+	l.rule("to-nat", "published ports, by trusted interfaces", isIPv6, from6, l.inFrom("trusted6", 8), proto(8), load4(destination6, 9), load4(destinationPort, 13), l.inFrom("open6", 8), jump("allow"))
 	l.rule("to-nat", "what isn't published isn't reachable", drop)
 
 	l.rule("to-open", "every port", jump("allow"))
@@ -213,6 +218,8 @@ func (l *layout) forwardRules(mark uint32) {
 
 // rawRules drop what neighbours send to addresses that are none of theirs to use.
 func (l *layout) rawRules() {
+	l.rule("raw", "but by trusted interfaces", isIPv4, load(inName, 8), load4(destination4, 12), l.inFrom("trusted4", 8), accept)
+	l.rule("raw", "but by trusted interfaces", isIPv6, load(inName, 8), load4(destination6, 12), l.inFrom("trusted6", 8), accept)
 	l.rule("raw", "sandboxes are reached by published ports only", isIPv4, load(inName, 1), l.notIn("bridges"), load4(destination4, 1), l.in("guarded4"), drop)
 	l.rule("raw", "sandboxes are reached by published ports only", isIPv6, load(inName, 1), l.notIn("bridges"), load4(destination6, 1), l.in("guarded6"), drop)
 	l.rule("raw", "published on the loopback, from elsewhere", isIPv4, notLoopbackIn, toLoopback4, proto(8), load4(destinationPort, 9), l.inFrom("local", 8), drop)

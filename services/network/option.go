@@ -29,13 +29,14 @@ const (
 	optMacvlanMode = "macvlan_mode"
 	optIpvlanMode  = "ipvlan_mode"
 	optInhibit4    = "com.docker.network.bridge.inhibit_ipv4"
+	optTrusted     = "com.docker.network.bridge.trusted_host_interfaces"
 	optSpoofing    = "dev.orlop.network.bridge.allow_spoofing"
 )
 
 // Options that mean nothing to drivers: the families are the network's, addresses of ours
 // are never tentative, prefixes of interfaces are said for each endpoint.
 var ignored = []string{optIPv4, optIPv6, "com.docker.network.container_iface_prefix",
-	"com.docker.network.bridge.trusted_host_interfaces", optDefault}
+	optDefault}
 
 // readers read options into the form that drivers take.
 var readers = map[string]func(o *port.Options, value string) error{
@@ -80,6 +81,10 @@ var readers = map[string]func(o *port.Options, value string) error{
 		o.Source6, err = readSource(v, true)
 		return err
 	},
+	optTrusted: func(o *port.Options, v string) error {
+		o.Trusted = v
+		return nil // the driver checks it
+	},
 	optMode4: func(o *port.Options, v string) error {
 		o.Gateway4 = port.GatewayMode(v)
 		return nil // the driver checks it
@@ -110,7 +115,7 @@ func readSource(v string, v6 bool) (netip.Addr, error) {
 
 // takes are which options a driver takes.
 var takes = map[string][]string{
-	"bridge":  {optMTU, optName, optICC, optMasquerade, optBinding, optSource4, optSource6, optMode4, optMode6, optInhibit4, optSpoofing},
+	"bridge":  {optMTU, optName, optICC, optMasquerade, optBinding, optSource4, optSource6, optMode4, optMode6, optInhibit4, optTrusted, optSpoofing},
 	"macvlan": {optMTU, optParent, optMacvlanMode},
 	"ipvlan":  {optMTU, optParent, optIpvlanMode},
 }

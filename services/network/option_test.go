@@ -26,6 +26,7 @@ func TestOptions(t *testing.T) {
 		{"bridge", optBinding, "localhost", port.Options{}, errdefs.IsInvalidArgument},
 		{"bridge", optName, "../x", port.Options{}, errdefs.IsInvalidArgument},
 		{"bridge", optMode6, "routed", port.Options{Gateway6: port.Routed}, nil},
+		{"bridge", optTrusted, "eth1:eth2", port.Options{Trusted: "eth1:eth2"}, nil},
 		{"bridge", optParent, "eth0", port.Options{}, errdefs.IsInvalidArgument},
 		{"macvlan", optParent, "eth0.7", port.Options{Parent: "eth0.7"}, nil},
 		{"macvlan", optMacvlanMode, "private", port.Options{Mode: "private"}, nil},

@@ -19,7 +19,7 @@ import (
 // The host serves 90 and outside 80. Networks: d is the default bridge, a and b are
 // people's own, b without IPv6, i is internal, s is one without traffic between its
 // containers, v is without IPv4. Of the gateway modes r is routed, u is nat-unprotected,
-// x isolated. "lo" is the host's loopback, "ig" its address on i.
+// x isolated; t trusts the interface to outside. "lo" is the host's loopback, "ig" its address on i.
 const truth = `
 d1   d2:81     yes -
 d1   a1:81     no  -
@@ -112,6 +112,11 @@ out  v1:80     -   no
 out  host:8008 yes yes   over IPv4 by the proxy
 out  x1:80     no  no
 out  host:8009 no  no    isolated: not published
+out  t1:80     yes yes   published, by an interface that t trusts
+out  t1:81     no  no
+out  t2:80     no  no
+out  host:8010 yes yes
+a1   t1:80     no  no    by one that it doesn't
 host r1:81     yes yes
 host u1:81     yes yes
 host v1:81     -   yes
@@ -159,6 +164,7 @@ var worldNetworks = []struct {
 	{"i", []string{"--ipv6", "--internal"}, "8005"},
 	{"r", []string{"--ipv6", "-o", mode4 + "routed", "-o", mode6 + "routed"}, "8006"},
 	{"u", []string{"--ipv6", "-o", mode4 + "nat-unprotected", "-o", mode6 + "nat-unprotected"}, "8007"},
+	{"t", []string{"--ipv6", "-o", "com.docker.network.bridge.trusted_host_interfaces=other:wan"}, "8010"},
 	{"v", []string{"--ipv4=false", "--ipv6"}, "8008"},
 	{"x", []string{"--ipv6", "--internal", "-o", mode4 + "isolated", "-o", mode6 + "isolated"}, "8009"},
 }
