@@ -30,7 +30,10 @@ func TestKilled(t *testing.T) {
 		} {
 			work.Go(func() { _, _ = h.try("docker", args...) })
 		}
-		time.Sleep(time.Duration(rand.IntN(120)) * time.Millisecond)
+		work.Go(func() { // its ports move
+			_, _ = h.try("sh", "-c", "docker run -d --name hot -p 8082:80 box sleep 1000; docker network connect --gw-priority 1 n hot; docker network disconnect bridge hot")
+		})
+		time.Sleep(time.Duration(rand.IntN(240)) * time.Millisecond)
 		h.stop(syscall.SIGKILL)
 		work.Wait()
 		h.start()
@@ -42,6 +45,6 @@ func TestKilled(t *testing.T) {
 	for range 5 {
 		h.docker("run", "-d", "--network", "n", "box", "sleep", "1000")
 	}
-	h.docker("run", "--rm", "-p", "8080:80", "-p", "8081:81", "box", "true")
+	h.docker("run", "--rm", "-p", "8080:80", "-p", "8081:81", "-p", "8082:82", "box", "true")
 	h.clean(before)
 }
