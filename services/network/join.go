@@ -332,7 +332,7 @@ func connectError(b *sandbox, e Endpoint, err error) error {
 		return refuse(errdefs.ErrInternal, "failed to set up container networking: driver failed programming external connectivity on endpoint %s (%s): Bind for %s failed: port is already allocated",
 			b.Name, e.ID, netip.AddrPortFrom(taken.Address, taken.Port.Host))
 	}
-	return err
+	return told(err, e.ID)
 }
 
 // Leave undoes Prepare and Connect when the sandbox's processes have ended. One that
