@@ -282,6 +282,20 @@ func TestOwnServer(t *testing.T) {
 	r.want("example.org", dns.TypeA, "NOERROR, 60 198.51.100.1")
 }
 
+// TestItself: a resolver that is told to ask itself doesn't.
+func TestItself(t *testing.T) {
+	r := newRig(t, nil)
+	own := netip.AddrPortFrom(Address, 53)
+	x := r.open(Config{Upstream: these(own), Timeout: 30 * time.Second})
+	r.want("example.org", dns.TypeA, "SERVFAIL")
+	x.Close()
+	r.open(Config{Upstream: these(own, netip.MustParseAddrPort("10.0.0.9:53"))})
+	r.want("example.org", dns.TypeA, "NOERROR, 60 198.51.100.1")
+	if n := r.up.asked.Load(); n != 2 { // by UDP and TCP
+		t.Errorf("asked %d times", n)
+	}
+}
+
 // TestSpare: a spare server is asked where nobody answers, and not where somebody has
 // refused to.
 func TestSpare(t *testing.T) {

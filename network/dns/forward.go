@@ -32,7 +32,7 @@ func (r *Resolver) forward(q *dns.Msg, question []byte, stream bool) []byte {
 		if r.ctx.Err() != nil {
 			return nil
 		}
-		if up.Host && r.config.Table.internal(r.config.Sandbox) || up.Spare && refused != nil {
+		if !r.may(up) || up.Spare && refused != nil {
 			continue
 		}
 		answer, err := r.ask(up, question, stream)
@@ -47,6 +47,15 @@ func (r *Resolver) forward(q *dns.Msg, question []byte, stream bool) []byte {
 		refused = answer
 	}
 	return refused
+}
+
+// may tells whether a server is one to ask. In a sandbox the resolver's own address would
+// be asking itself, over and over.
+func (r *Resolver) may(up Server) bool {
+	if up.Host {
+		return !r.config.Table.internal(r.config.Sandbox)
+	}
+	return up.Address.Addr().Unmap() != Address
 }
 
 // ask asks one upstream.
