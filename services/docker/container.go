@@ -32,6 +32,7 @@ var containerRoutes = []route{
 	{method: "POST", path: "/containers/{id}/update", handle: update},
 	{method: "POST", path: "/containers/{id}/wait", handle: wait},
 	{method: "DELETE", path: "/containers/{id}", handle: remove},
+	{method: "DELETE", path: "/containers/{id}/{alias}", handle: removeLink},
 }
 
 func createContainer(s *Server, c *call) error {
@@ -222,9 +223,20 @@ func update(s *Server, c *call) error {
 
 func remove(s *Server, c *call) error {
 	if c.flag("link") {
-		return notThere("removing a link: not available yet")
+		return &apiError{"Conflict, cannot remove the default link name of the container", http.StatusConflict}
 	}
 	if err := s.engine.RemoveWith(c.r.Context(), c.vars["id"], engine.RemoveOptions{Force: c.flag("force"), Volumes: c.flag("v")}); err != nil {
+		return err
+	}
+	return c.done()
+}
+
+// removeLink takes away a link, whose name is that of who has it and its alias.
+func removeLink(s *Server, c *call) error {
+	if !c.flag("link") {
+		return &apiError{"No such container: " + c.vars["id"] + "/" + c.vars["alias"], http.StatusNotFound}
+	}
+	if err := s.engine.Unlink(c.r.Context(), c.vars["id"], c.vars["alias"]); err != nil {
 		return err
 	}
 	return c.done()

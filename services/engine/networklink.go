@@ -34,6 +34,9 @@ func (l *link) names() string {
 	return strings.Join(out, " ")
 }
 
+// line is a link's in /etc/hosts.
+func (l *link) line() string { return fmt.Sprintf("%s\t%s\n", l.address, l.names()) }
+
 // SplitLink reads name[:alias].
 func SplitLink(text string) (target, alias string) {
 	target, alias, ok := strings.Cut(strings.TrimPrefix(text, "/"), ":")
@@ -109,7 +112,7 @@ func (e *Engine) linkHosts(h *hostConfig) ([]byte, error) {
 	}
 	var out []byte
 	for _, l := range all {
-		out = fmt.Appendf(out, "%s\t%s\n", l.address, l.names())
+		out = append(out, l.line()...)
 	}
 	return out, nil
 }

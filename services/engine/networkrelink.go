@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -53,7 +52,7 @@ func (e *Engine) relinkBridge(ctx context.Context, p, c *Container) error {
 	var errs []error
 	for _, text := range h.Links {
 		if alias, ok := e.leadsTo(text, c); ok {
-			errs = append(errs, e.replaceHost(p.ID, link{alias: alias, other: c, address: a}), e.openLinks(ctx, p))
+			errs = append(errs, e.setHost(p.ID, alias, (&link{alias: alias, other: c, address: a}).line()), e.openLinks(ctx, p))
 		}
 	}
 	return errors.Join(errs...)
@@ -73,8 +72,9 @@ func (e *Engine) relinkNames(p, c *Container) error {
 	return errors.Join(errs...)
 }
 
-// replaceHost changes the line of a link in a container's /etc/hosts, or adds it.
-func (e *Engine) replaceHost(id string, l link) error {
+// setHost changes the line of a link in a container's /etc/hosts, or adds it; an empty one
+// takes it away.
+func (e *Engine) setHost(id, alias, now string) error {
 	e.hosts.Lock()
 	defer e.hosts.Unlock()
 	path := filepath.Join(e.folder(id), hostsFile)
@@ -83,10 +83,9 @@ func (e *Engine) replaceHost(id string, l link) error {
 		return err
 	}
 	lines := slices.Collect(strings.Lines(string(data)))
-	now := fmt.Sprintf("%s\t%s\n", l.address, l.names())
 	at := -1
 	for i, line := range lines { // the last: --add-host may name another so, before it
-		if f := strings.Fields(line); len(f) > 1 && f[1] == l.alias {
+		if f := strings.Fields(line); len(f) > 1 && f[1] == alias {
 			at = i
 		}
 	}
@@ -130,4 +129,32 @@ func (e *Engine) renameLinks(ctx context.Context, c *Container, old, name string
 			}
 		}
 	}
+}
+
+// Unlink takes away a link on the default bridge by its alias. One that runs loses the name
+// and the way at once; its environment stays as it was.
+func (e *Engine) Unlink(ctx context.Context, ref, alias string) error {
+	ctx = e.detached(ctx)
+	c, err := e.lookup(ref)
+	if err != nil {
+		return err
+	}
+	c.op.Lock()
+	defer c.op.Unlock()
+	c.mu.Lock()
+	h := *c.rec.HostConfig
+	i := slices.IndexFunc(h.Links, func(text string) bool { _, a := SplitLink(text); return a == alias })
+	if i < 0 {
+		c.mu.Unlock()
+		return notFound("container %s has no link %s", ref, alias)
+	}
+	h.Links = slices.Delete(slices.Clone(h.Links), i, i+1)
+	c.rec.HostConfig = &h
+	running := c.rec.State.Running
+	c.mu.Unlock()
+	errs := []error{e.save(ctx, c)}
+	if running {
+		errs = append(errs, e.setHost(c.ID, alias, ""), e.openLinks(ctx, c))
+	}
+	return errors.Join(errs...)
 }
