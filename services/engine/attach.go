@@ -29,6 +29,9 @@ const (
 	maxFrame = 1 << 20
 	// joinWait bounds how long a shim may take to let a client in.
 	joinWait = 5 * time.Second
+	// endWait bounds how long an attachment that its shim has ended waits for the
+	// container's end: shims end, too.
+	endWait = 5 * time.Second
 )
 
 // Streams are what a client has attached. What is nil is not wanted.
@@ -47,6 +50,7 @@ type Attachment struct {
 	e    *Engine
 	c    *Container
 	once sync.Once
+	exit *Waiter // for the end of the run that it joins
 
 	ready chan struct{} // closed when conn or err is set
 	conn  net.Conn      // to the shim
@@ -61,7 +65,7 @@ func (e *Engine) Attach(ctx context.Context, ref string) (*Attachment, error) {
 		return nil, err
 	}
 	config, _ := c.config()
-	a := &Attachment{TTY: config.Tty, e: e, c: c, ready: make(chan struct{})}
+	a := &Attachment{TTY: config.Tty, e: e, c: c, exit: newWaiter(c, NextExit), ready: make(chan struct{})}
 	c.mu.Lock()
 	s, ended := c.rec.State, c.ended
 	started := ended != nil && s.Running // else it is about to end
@@ -73,12 +77,14 @@ func (e *Engine) Attach(ctx context.Context, ref string) (*Attachment, error) {
 		c.mu.Unlock()
 		return nil, conflict("Container %s is restarting, wait until the container is running", c.ID)
 	}
+	c.waiters[a.exit] = struct{}{}
 	if !started {
 		a.wait()
 	}
 	c.mu.Unlock()
 	if started {
 		if err := a.joinOrWait(ctx, ended); err != nil {
+			a.exit.Close()
 			return nil, err
 		}
 	}
@@ -175,6 +181,7 @@ func (a *Attachment) end(why error) {
 // Close ends it.
 func (a *Attachment) Close() {
 	a.end(errUnchanged)
+	a.exit.Close()
 	if a.conn != nil {
 		a.conn.Close()
 	}
@@ -189,7 +196,9 @@ func (a *Attachment) Close() {
 }
 
 // Run copies streams until the container's end, the detach keys (detach.Err), or
-// the end of the context.
+// the end of the context. When it returns because of the container's end, that is
+// recorded: whoever has read the last of its output can ask for its exit code, and
+// remove its networks.
 func (a *Attachment) Run(ctx context.Context, s Streams) error {
 	select {
 	case <-a.ready:
@@ -215,6 +224,9 @@ func (a *Attachment) Run(ctx context.Context, s Streams) error {
 	if cause := context.Cause(ctx); errors.Is(cause, detach.Err) {
 		a.e.tell(a.c, "detach")
 		return cause
+	}
+	if err == nil {
+		a.exit.within(ctx, endWait)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"time"
 )
 
 // WaitFor says what is waited for.
@@ -43,7 +44,7 @@ func (e *Engine) Wait(ref string, what WaitFor) (*Waiter, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Waiter{c: c, what: what, done: make(chan State, 1)}
+	w := newWaiter(c, what)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if what == NotRunning && !c.rec.State.Running && !c.rec.State.Restarting {
@@ -52,6 +53,18 @@ func (e *Engine) Wait(ref string, what WaitFor) (*Waiter, error) {
 	}
 	c.waiters[w] = struct{}{}
 	return w, nil
+}
+
+// newWaiter makes one that nobody tells anything yet.
+func newWaiter(c *Container, what WaitFor) *Waiter {
+	return &Waiter{c: c, what: what, done: make(chan State, 1)}
+}
+
+// within waits until it has happened, and no longer than that.
+func (w *Waiter) within(ctx context.Context, bound time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	w.Done(ctx)
 }
 
 // Done waits until it has happened and returns the container's state then.
