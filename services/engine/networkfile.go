@@ -34,13 +34,18 @@ func ownHosts(config *api.Config, box networks.Sandbox) []byte {
 	return b.Bytes()
 }
 
+// hostLine names the container by its full name, and the part of it before the first
+// dot: the domain may be said by itself or at the end of the hostname.
 func hostLine(a netip.Addr, config *api.Config) string {
 	names := config.Hostname
-	if config.Domainname != "" {
-		names = config.Hostname + "." + config.Domainname + " " + config.Hostname
-	}
 	if names == "" {
 		return ""
+	}
+	if config.Domainname != "" {
+		names += "." + config.Domainname
+	}
+	if host, _, ok := strings.Cut(names, "."); ok {
+		names += " " + host
 	}
 	return fmt.Sprintf("%s\t%s\n", a, names)
 }
