@@ -20,7 +20,7 @@ func TestNetworks(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	r := network.Record{Labels: map[string]string{"a": "b"}, ChosenPools: true, Network: network.Network{ID: "0123456789ab", Name: "n", Driver: "bridge", IPv4: true,
+	r := network.Record{Labels: map[string]string{"a": "b"}, Attachable: true, Network: network.Network{ID: "0123456789ab", Name: "n", Driver: "bridge", IPv4: true,
 		Pools: []network.Pool{{Subnet: netip.MustParsePrefix("10.1.0.0/16"), Gateway: netip.MustParseAddr("10.1.0.1"),
 			Aux: map[string]netip.Addr{"x": netip.MustParseAddr("10.1.0.9")}}}, Options: network.Options{MTU: 1400}}}
 	s := db.Networks()

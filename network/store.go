@@ -17,9 +17,6 @@ type Record struct {
 	Given map[string]string `json:",omitempty"`
 	// Addressing are the options of the address management, as given.
 	Addressing map[string]string `json:",omitempty"`
-	// ChosenPools tells that the caller named a subnet, which lets sandboxes choose
-	// their addresses.
-	ChosenPools bool `json:",omitempty"`
 	// ConfigOnly networks are configurations of others; ConfigFrom is the name of the
 	// one that a network uses.
 	ConfigOnly bool   `json:",omitempty"`

@@ -106,7 +106,7 @@ func driverError(err error) error {
 // draft checks what was asked for.
 func (s *Service) draft(c *Creation) (port.Record, error) {
 	r := port.Record{Created: time.Now().UTC().Round(0), Labels: c.Labels, Given: c.Options, Addressing: c.AddressingOptions,
-		Attachable: c.Attachable, ChosenPools: len(c.Pools) > 0}
+		Attachable: c.Attachable}
 	r.ID, r.Name, r.Driver, r.Internal = newID(), c.Name, c.Driver, c.Internal
 	if r.Driver == "" {
 		r.Driver = "bridge"

@@ -155,8 +155,6 @@ func (w *Wish) Check(r *port.Record) error {
 		return refuse(errdefs.ErrPermissionDenied, "container cannot be connected to network %s beside others", r.Name)
 	case (w.IPv4.IsValid() || w.IPv6.IsValid()) && r.Predefined:
 		return refuse(errdefs.ErrInvalidArgument, "user specified IP address is supported on user defined networks only")
-	case (w.IPv4.IsValid() || w.IPv6.IsValid()) && !r.ChosenPools:
-		return refuse(errdefs.ErrInvalidArgument, "user specified IP address is supported only when connecting to networks with user configured subnets")
 	case w.IPv4.IsValid() && !r.IPv4, w.IPv6.IsValid() && !r.IPv6:
 		return refuse(errdefs.ErrInvalidArgument, "network %s has no addresses of that family", r.Name)
 	}
