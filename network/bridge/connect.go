@@ -93,7 +93,7 @@ func (d *Driver) connect(ctx context.Context, b *bridged, e network.Endpoint) (*
 func (d *Driver) wire(b *bridged, e *network.Endpoint, sandbox *namespace.Namespace) error {
 	var rt *rtnl.Conn
 	err := sandbox.Do(func() (err error) {
-		if err = sandboxSysctls(b.IPv6); err == nil {
+		if err = sandboxSysctls(b.IPv6 && e.Address(true).IsValid()); err == nil {
 			rt, err = rtnl.Open(nil)
 		}
 		return err

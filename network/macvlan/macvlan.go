@@ -193,7 +193,7 @@ func (d *Driver) connect(n *network.Network, e network.Endpoint) (network.Endpoi
 	defer sandbox.Close()
 	var rt *rtnl.Conn
 	err = sandbox.Do(func() (err error) {
-		for name, value := range map[string]string{"accept_ra": "0", "accept_dad": "0", "disable_ipv6": disabled(n.IPv6)} {
+		for name, value := range map[string]string{"accept_ra": "0", "accept_dad": "0", "disable_ipv6": disabled(n.IPv6 && e.Address(true).IsValid())} {
 			if err := namespace.Sysctl("ipv6/conf/default/"+name, value, true); err != nil {
 				return err
 			}

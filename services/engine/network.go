@@ -201,7 +201,8 @@ func dnsNames(id, name, hostname string, aliases []string) []string {
 
 // prepareNetwork makes the namespace of a container that is about to start.
 func (e *Engine) prepareNetwork(ctx context.Context, c *Container, h *hostConfig) (path string, err error) {
-	p := networks.Plan{ID: c.ID, Name: c.name(), Servers: servers(h.DNS), Users: e.usersOf(h)}
+	p := networks.Plan{ID: c.ID, Name: c.name(), Servers: servers(h.DNS), Users: e.usersOf(h),
+		NoIPv6: h.Sysctls["net.ipv6.conf.all.disable_ipv6"] == "1"}
 	config, _ := c.config()
 	if p.Wishes, err = e.wishes(c); err != nil {
 		return "", networkError(err)

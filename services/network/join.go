@@ -31,7 +31,7 @@ func (s *Service) Prepare(ctx context.Context, p Plan) (Sandbox, error) {
 	if len(p.Wishes) > MaxEndpoints {
 		return Sandbox{}, refuse(errdefs.ErrInvalidArgument, "a container can be connected to at most %d networks", MaxEndpoints)
 	}
-	b := &sandbox{Sandbox: Sandbox{ID: p.ID, Name: p.Name, Path: s.spacePath(p.ID), Servers: p.Servers, Ports: p.Ports}}
+	b := &sandbox{Sandbox: Sandbox{ID: p.ID, Name: p.Name, Path: s.spacePath(p.ID), Servers: p.Servers, NoIPv6: p.NoIPv6, Ports: p.Ports}}
 	if p.Users != nil {
 		b.Users = s.ownerPath(p.ID)
 	}
@@ -95,15 +95,22 @@ func (s *Service) choose(ctx context.Context, b *sandbox, w Wish) (Endpoint, err
 	if r, err = s.ensure(ctx, r); err != nil {
 		return Endpoint{}, err
 	}
+	sysctls, err := readSysctls(w.Options[optSysctls])
+	if err != nil {
+		return Endpoint{}, err
+	}
+	if b.NoIPv6 || slices.Contains(sysctls, "net.ipv6.conf.IFNAME.disable_ipv6=1") {
+		r.IPv6 = false // for this one
+	}
 	if err := w.Check(&r); err != nil {
 		return Endpoint{}, err
 	}
-	e := Endpoint{NetworkName: r.Name, Internal: r.Internal, Gateway4: r.Gateway(false), Gateway6: r.Gateway(true), Priority: w.Priority, Links: w.Links}
+	e := Endpoint{NetworkName: r.Name, Internal: r.Internal, Gateway4: r.Gateway(false), Priority: w.Priority, Links: w.Links, Sysctls: sysctls}
+	if r.IPv6 {
+		e.Gateway6 = r.Gateway(true)
+	}
 	e.ID, e.Network, e.Sandbox, e.Names, e.MAC = newID(), r.ID, b.Path, w.Names, w.MAC
 	e.Interface = w.Options[optIfname]
-	if e.Sysctls, err = readSysctls(w.Options[optSysctls]); err != nil {
-		return e, err
-	}
 	if r.Name == Bridge {
 		e.Names, e.Links = nil, nil
 	}
@@ -157,6 +164,8 @@ func (w *Wish) Check(r *port.Record) error {
 		return refuse(errdefs.ErrInvalidArgument, "user specified IP address is supported on user defined networks only")
 	case w.IPv4.IsValid() && !r.IPv4, w.IPv6.IsValid() && !r.IPv6:
 		return refuse(errdefs.ErrInvalidArgument, "network %s has no addresses of that family", r.Name)
+	case !r.IPv4 && !r.IPv6 && len(r.Pools) > 0:
+		return refuse(errdefs.ErrInvalidArgument, "network %s has IPv6 alone, which the container turns off", r.Name)
 	}
 	for _, a := range []netip.Addr{w.IPv4, w.IPv6} {
 		if a.IsValid() && !slices.ContainsFunc(r.Pools, func(p port.Pool) bool { return p.Subnet.Contains(a) }) {
@@ -399,19 +408,20 @@ func (s *Service) disconnect(e Endpoint) error {
 }
 
 // readSysctls reads a list of settings of an interface, which is called IFNAME in
-// them.
+// them, in letters of either case.
 func readSysctls(text string) ([]string, error) {
 	if text == "" {
 		return nil, nil
 	}
 	list := strings.Split(text, ",")
-	for _, x := range list {
+	for i, x := range list {
 		name, _, ok := strings.Cut(x, "=")
 		parts := strings.Split(name, ".")
 		if !ok || len(parts) != 5 || parts[0] != "net" || !strings.EqualFold(parts[3], "IFNAME") || !slices.Contains([]string{"ipv4", "ipv6", "mpls"}, parts[1]) ||
 			filepath.Base(parts[2]) != parts[2] || filepath.Base(parts[4]) != parts[4] {
 			return nil, refuse(errdefs.ErrInvalidArgument, "invalid sysctl %q of an endpoint: they look like net.ipv4.conf.IFNAME.log_martians=1", x)
 		}
+		list[i] = strings.Join([]string{"net", parts[1], parts[2], "IFNAME", parts[4] + x[len(name):]}, ".")
 	}
 	return list, nil
 }

@@ -56,6 +56,9 @@ type Plan struct {
 	Servers []netip.AddrPort
 	// Users, where set, makes the namespace belong to a new user namespace of these ids.
 	Users *userns.Maps
+	// NoIPv6 tells that its settings turn IPv6 off for all interfaces: it has none on
+	// networks that have.
+	NoIPv6 bool
 }
 
 // Endpoint is one connection of a sandbox.
@@ -85,6 +88,8 @@ type Sandbox struct {
 	Endpoints []Endpoint
 	// Resolver tells that names are resolved at [dns.Address] in it.
 	Resolver bool
+	// NoIPv6 tells that it has no IPv6 on any network.
+	NoIPv6 bool `json:",omitempty"`
 	// Servers are asked for what isn't known here; none means the host's.
 	Servers []netip.AddrPort `json:",omitempty"`
 	// Ports are what it publishes, by way of whichever connections: see publish.go.
