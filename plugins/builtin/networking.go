@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/containerd/log"
 
@@ -47,6 +49,15 @@ type networksConfig struct {
 	MTU int `toml:"mtu"`
 	// IP is where the default network's ports are published that name no address.
 	IP string `toml:"ip"`
+	// DNS are the servers that containers ask for names that name none (--dns); empty is
+	// the host's.
+	DNS []string `toml:"dns"`
+	// DNSSearch are the domains in which containers look for short names that name none
+	// (--dns-search); empty is the host's.
+	DNSSearch []string `toml:"dns_search"`
+	// DNSOptions are the options of resolv.conf of containers that name none
+	// (--dns-option); empty is the host's.
+	DNSOptions []string `toml:"dns_options"`
 	// Ready is how many network namespaces are kept ready for the next containers.
 	Ready int `toml:"ready"`
 }
@@ -68,8 +79,29 @@ func (c *networksConfig) Validate() error {
 	if _, err := c.base(); err != nil {
 		return err
 	}
+	if _, err := c.naming(); err != nil {
+		return err
+	}
 	_, err := c.bases()
 	return err
+}
+
+// naming is how names are found.
+func (c *networksConfig) naming() (connect.Naming, error) {
+	n := connect.Naming{Search: c.DNSSearch, Options: c.DNSOptions}
+	for _, text := range c.DNS {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return n, fmt.Errorf("dns: %q is no address", text)
+		}
+		n.Servers = append(n.Servers, a)
+	}
+	for _, word := range slices.Concat(c.DNSSearch, c.DNSOptions) {
+		if word == "" || strings.ContainsAny(word, " \t\n") {
+			return n, fmt.Errorf("dns_search, dns_options: %q is no word", word)
+		}
+	}
+	return n, nil
 }
 
 // base is the default network.
@@ -121,7 +153,7 @@ func (c *networksConfig) bases() ([]ipam.Base, error) {
 // networking adds the use-cases of networks.
 func networking(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Networks, "local", func(s *plugins.Scope) plugins.Build[*connect.Service] {
-		cfg := plugins.Config(s, networksConfig{Pools: []string{}, Ready: 3, ICC: true, IPMasq: true})
+		cfg := plugins.Config(s, networksConfig{Pools: []string{}, DNS: []string{}, DNSSearch: []string{}, DNSOptions: []string{}, Ready: 3, ICC: true, IPMasq: true})
 		db, drivers := plugins.One(s, kinds.Metadata), plugins.All(s, kinds.Network)
 		if cfg.Bridge == "" {
 			cfg.Bridge = ours(s.Settings().State, "0")
@@ -135,8 +167,12 @@ func networking(r *plugins.Registry) {
 			if err != nil {
 				return nil, err
 			}
+			naming, err := cfg.naming()
+			if err != nil {
+				return nil, err
+			}
 			return connect.Open(ctx, connect.Config{
-				Default: base, State: s.State(), Bridge: cfg.Bridge, Pools: bases, Local: localOf(db().UUID()), Drivers: drivers(), Store: db().Networks(),
+				Default: base, Naming: naming, State: s.State(), Bridge: cfg.Bridge, Pools: bases, Local: localOf(db().UUID()), Drivers: drivers(), Store: db().Networks(),
 				Ready: cfg.Ready, Report: func(err error) { log.G(ctx).WithError(err).Warn("networks") },
 			})
 		}

@@ -5,8 +5,11 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/moby/buildkit/executor/resources/types"
 	"github.com/moby/buildkit/solver/pb"
@@ -64,14 +67,38 @@ func (b bridged) New(ctx context.Context, hostname string, _ network.NamespaceOp
 	}
 	out := &sandbox{networks: b.networks, id: id, path: made.Path, users: b.users, owner: made.Users}
 	now, err := b.networks.Connect(ctx, id)
-	if err == nil && now.Resolves() {
+	if text := b.resolvOf(now); err == nil && text != "" {
 		out.resolv = filepath.Join(b.files, "resolv."+id)
-		err = os.WriteFile(out.resolv, []byte("nameserver "+dns.Address.String()+"\noptions ndots:0\n"), 0o644)
+		err = os.WriteFile(out.resolv, []byte(text), 0o644)
 	}
 	if err != nil {
 		return nil, errors.Join(err, out.Close())
 	}
 	return out, nil
+}
+
+// resolvOf is a step's resolv.conf, empty for the host's.
+func (b bridged) resolvOf(now networks.Sandbox) string {
+	n := b.networks.Naming()
+	var text strings.Builder
+	switch {
+	case now.Resolves():
+		fmt.Fprintf(&text, "nameserver %s\n", dns.Address)
+		n.Options = append(slices.Clone(n.Options), "ndots:0")
+	case len(n.Servers) == 0:
+		return ""
+	default:
+		for _, a := range n.Servers {
+			fmt.Fprintf(&text, "nameserver %s\n", a)
+		}
+	}
+	if len(n.Search) > 0 {
+		fmt.Fprintf(&text, "search %s\n", strings.Join(n.Search, " "))
+	}
+	if len(n.Options) > 0 {
+		fmt.Fprintf(&text, "options %s\n", strings.Join(n.Options, " "))
+	}
+	return text.String()
 }
 
 // Close leaves the networks to the daemon.

@@ -59,7 +59,7 @@ func (e *Engine) writeFiles(dir string, config *api.Config, h *hostConfig, box n
 		return err
 	}
 	hosts = append(hosts, linked...)
-	resolv, err := resolvText(h, box)
+	resolv, err := resolvText(e.naming(h), box)
 	if err != nil {
 		return err
 	}
@@ -107,31 +107,31 @@ func hostsText(config *api.Config, h *hostConfig, box networks.Sandbox) ([]byte,
 	return append(b.Bytes(), ownHosts(config, box)...), nil
 }
 
-// resolvText is the host's resolv.conf, or what the caller says.
-func resolvText(h *hostConfig, box networks.Sandbox) ([]byte, error) {
+// resolvText is the host's resolv.conf, or what the caller or the daemon's config says.
+func resolvText(n networks.Naming, box networks.Sandbox) ([]byte, error) {
 	host, err := hostFile("/etc/resolv.conf")
 	if err != nil {
 		return nil, err
 	}
 	if len(box.Endpoints) > 0 {
-		return ownResolv(h, box, host), nil
+		return ownResolv(n, box, host), nil
 	}
 	var b bytes.Buffer
 	for line := range strings.Lines(string(host)) {
 		word, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-		replaced := word == "nameserver" && len(h.DNS) > 0 || word == "search" && len(h.DNSSearch) > 0 || word == "options" && len(h.DNSOptions) > 0
+		replaced := word == "nameserver" && len(n.Servers) > 0 || word == "search" && len(n.Search) > 0 || word == "options" && len(n.Options) > 0
 		if !replaced {
 			b.WriteString(line)
 		}
 	}
-	for _, a := range h.DNS {
+	for _, a := range n.Servers {
 		fmt.Fprintf(&b, "nameserver %s\n", a)
 	}
-	if len(h.DNSSearch) > 0 && h.DNSSearch[0] != "." {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(h.DNSSearch, " "))
+	if len(n.Search) > 0 && n.Search[0] != "." {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(n.Search, " "))
 	}
-	if len(h.DNSOptions) > 0 {
-		fmt.Fprintf(&b, "options %s\n", strings.Join(h.DNSOptions, " "))
+	if len(n.Options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(n.Options, " "))
 	}
 	return b.Bytes(), nil
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -201,7 +200,7 @@ func dnsNames(id, name, hostname string, aliases []string) []string {
 
 // prepareNetwork makes the namespace of a container that is about to start.
 func (e *Engine) prepareNetwork(ctx context.Context, c *Container, h *hostConfig) (path string, err error) {
-	p := networks.Plan{ID: c.ID, Name: c.name(), Servers: servers(h.DNS), Users: e.usersOf(h),
+	p := networks.Plan{ID: c.ID, Name: c.name(), Servers: e.naming(h).Servers, Users: e.usersOf(h),
 		NoIPv6: h.Sysctls["net.ipv6.conf.all.disable_ipv6"] == "1"}
 	config, _ := c.config()
 	if p.Wishes, err = e.wishes(c); err != nil {
@@ -229,12 +228,13 @@ func networkError(err error) error {
 	return worded.New(err, "%s: %v", networkFailed, err)
 }
 
-func servers(list []netip.Addr) []netip.AddrPort {
-	var out []netip.AddrPort
-	for _, a := range list {
-		out = append(out, netip.AddrPortFrom(a, 53))
+// naming is how a container finds names, by its own word or the daemon's.
+func (e *Engine) naming(h *hostConfig) networks.Naming {
+	n := networks.Naming{Servers: h.DNS, Search: h.DNSSearch, Options: h.DNSOptions}
+	if e.Networks == nil {
+		return n
 	}
-	return out
+	return n.Or(e.Networks.Naming())
 }
 
 // plug makes the connections of a container that is being created.

@@ -60,7 +60,7 @@ func hostGateways(h *hostConfig, box networks.Sandbox) []netip.Addr {
 
 // ownResolv is resolv.conf in a sandbox: the resolver's address where names are
 // resolved, else the host's servers that can be reached from it.
-func ownResolv(h *hostConfig, box networks.Sandbox, host []byte) []byte {
+func ownResolv(n networks.Naming, box networks.Sandbox, host []byte) []byte {
 	var b bytes.Buffer
 	options, search := "", ""
 	for line := range strings.Lines(string(host)) {
@@ -72,11 +72,11 @@ func ownResolv(h *hostConfig, box networks.Sandbox, host []byte) []byte {
 			search = strings.TrimSpace(rest)
 		}
 	}
-	if len(h.DNSSearch) > 0 {
-		search = strings.Join(h.DNSSearch, " ")
+	if len(n.Search) > 0 {
+		search = strings.Join(n.Search, " ")
 	}
-	if len(h.DNSOptions) > 0 {
-		options = strings.Join(h.DNSOptions, " ")
+	if len(n.Options) > 0 {
+		options = strings.Join(n.Options, " ")
 	}
 	switch {
 	case box.Resolves():
@@ -85,8 +85,8 @@ func ownResolv(h *hostConfig, box networks.Sandbox, host []byte) []byte {
 		if !strings.Contains(options, "ndots:") {
 			options = strings.TrimSpace(options + " ndots:0")
 		}
-	case len(h.DNS) > 0:
-		for _, a := range h.DNS {
+	case len(n.Servers) > 0:
+		for _, a := range n.Servers {
 			fmt.Fprintf(&b, "nameserver %s\n", a)
 		}
 	default:
@@ -129,5 +129,5 @@ func (e *Engine) rehost(c *Container, before, after networks.Sandbox) error {
 	if err != nil {
 		return err
 	}
-	return writeResolv(e.folder(c.ID), ownResolv(h, after, host))
+	return writeResolv(e.folder(c.ID), ownResolv(e.naming(h), after, host))
 }

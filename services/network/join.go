@@ -31,7 +31,8 @@ func (s *Service) Prepare(ctx context.Context, p Plan) (Sandbox, error) {
 	if len(p.Wishes) > MaxEndpoints {
 		return Sandbox{}, refuse(errdefs.ErrInvalidArgument, "a container can be connected to at most %d networks", MaxEndpoints)
 	}
-	b := &sandbox{Sandbox: Sandbox{ID: p.ID, Name: p.Name, Path: s.spacePath(p.ID), Servers: p.Servers, NoIPv6: p.NoIPv6, Ports: p.Ports}}
+	b := &sandbox{Sandbox: Sandbox{ID: p.ID, Name: p.Name, Path: s.spacePath(p.ID), NoIPv6: p.NoIPv6, Ports: p.Ports,
+		Servers: Naming{Servers: p.Servers}.Or(s.config.Naming).ports()}}
 	if p.Users != nil {
 		b.Users = s.ownerPath(p.ID)
 	}

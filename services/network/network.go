@@ -60,6 +60,8 @@ type Config struct {
 	// Local is the /48 of fd00::/8 of which IPv6 subnets are cut; the zero value
 	// draws one.
 	Local netip.Prefix
+	// Naming is how sandboxes find names that don't say it themselves.
+	Naming Naming
 	// Drivers make networks real, by name.
 	Drivers map[string]port.Driver
 	// Store keeps networks.
@@ -228,6 +230,9 @@ func (s *Service) Connected(id string) map[string]Endpoint {
 	}
 	return out
 }
+
+// Naming is what sandboxes get that don't say how they find names.
+func (s *Service) Naming() Naming { return s.config.Naming }
 
 // Drivers are the names of the drivers, sorted.
 func (s *Service) Drivers() []string { return slices.Sorted(maps.Keys(s.config.Drivers)) }

@@ -10,6 +10,39 @@ import (
 	"github.com/orlop/orlop/network/dns"
 )
 
+// Naming is how names are found: what /etc/resolv.conf says. What is empty is the host's.
+type Naming struct {
+	// Servers are asked.
+	Servers []netip.Addr
+	// Search are the domains that are tried for a short name; "." alone is none.
+	Search []string
+	// Options are those of resolv.conf.
+	Options []string
+}
+
+// Or takes from other what isn't said.
+func (n Naming) Or(other Naming) Naming {
+	if len(n.Servers) == 0 {
+		n.Servers = other.Servers
+	}
+	if len(n.Search) == 0 {
+		n.Search = other.Search
+	}
+	if len(n.Options) == 0 {
+		n.Options = other.Options
+	}
+	return n
+}
+
+// ports are the servers, with the port that they are asked at.
+func (n Naming) ports() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range n.Servers {
+		out = append(out, netip.AddrPortFrom(a, 53))
+	}
+	return out
+}
+
 // gatewayName is the host as sandboxes on networks of people's own know it.
 const gatewayName = "host.docker.internal"
 

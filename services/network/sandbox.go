@@ -52,8 +52,8 @@ type Plan struct {
 	Wishes []Wish
 	// Ports are published at the network that has the default route.
 	Ports []port.Port
-	// Servers are asked for names instead of the host's.
-	Servers []netip.AddrPort
+	// Servers are asked for names instead of those of [Config.Naming].
+	Servers []netip.Addr
 	// Users, where set, makes the namespace belong to a new user namespace of these ids.
 	Users *userns.Maps
 	// NoIPv6 tells that its settings turn IPv6 off for all interfaces: it has none on
