@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	api "github.com/moby/moby/api/types/container"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -356,7 +357,7 @@ func (e *Engine) enroll(ctx context.Context, c *Container, d *Details) error {
 	defer c.mu.Unlock()
 	runtime, err := runtimeName(c.rec.HostConfig.Runtime)
 	if err == nil {
-		c.stored = container.Container{ID: c.ID, Spec: c.stored.Spec, Labels: imageLabels(storedLabels(c.rec.Config.Labels), c.stored.Snapshotter, c.rec.Mounts), Image: firstOf(d.Image.stored, c.rec.Config.Image),
+		c.stored = container.Container{ID: c.ID, Spec: c.stored.Spec, Labels: imageLabels(storedLabels(c.rec.Config.Labels), c.stored.Snapshotter, c.rec.Mounts), Image: storedName(d.Image.stored, c.rec.Config.Image),
 			Runtime: container.Runtime{Name: runtime}, Snapshotter: c.stored.Snapshotter, SnapshotKey: c.ID}
 		c.stored, err = c.encode()
 	}
@@ -367,11 +368,18 @@ func (e *Engine) enroll(ctx context.Context, c *Container, d *Details) error {
 	return err
 }
 
-func firstOf(names []string, otherwise string) string {
+// storedName is the image's name for the record: the one that was asked for, if that is
+// one, else any.
+func storedName(names []string, asked string) string {
+	if named, err := reference.ParseNormalizedNamed(asked); err == nil {
+		if full := reference.TagNameOnly(named).String(); slices.Contains(names, full) {
+			return full
+		}
+	}
 	if len(names) > 0 {
 		return names[0]
 	}
-	return otherwise
+	return asked
 }
 
 // storedLabels are the labels that the record takes, for the other doors: those

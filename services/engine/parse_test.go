@@ -29,3 +29,18 @@ func TestParseSignal(t *testing.T) {
 		}
 	}
 }
+
+func TestStoredName(t *testing.T) {
+	names := []string{"docker.io/library/box:1", "docker.io/library/box:latest"}
+	for asked, want := range map[string]string{
+		"box": names[1], "docker.io/library/box:latest": names[1], "box:1": names[0], "box:2": names[0],
+		"sha256:0123": names[0], "": names[0],
+	} {
+		if have := storedName(names, asked); have != want {
+			t.Errorf("%q: %q, want %q", asked, have, want)
+		}
+	}
+	if have := storedName(nil, "box"); have != "box" {
+		t.Errorf("of no names: %q", have)
+	}
+}
