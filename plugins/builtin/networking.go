@@ -49,6 +49,9 @@ type networksConfig struct {
 	MTU int `toml:"mtu"`
 	// IP is where the default network's ports are published that name no address.
 	IP string `toml:"ip"`
+	// DefaultOptions are options of new networks that don't say, as "driver=option=value",
+	// such as "bridge=com.docker.network.driver.mtu=1400".
+	DefaultOptions []string `toml:"default_options"`
 	// DNS are the servers that containers ask for names that name none (--dns); empty is
 	// the host's.
 	DNS []string `toml:"dns"`
@@ -81,6 +84,9 @@ func (c *networksConfig) Validate() error {
 	}
 	if _, err := c.naming(); err != nil {
 		return err
+	}
+	if _, err := connect.ReadOptionDefaults(c.DefaultOptions); err != nil {
+		return fmt.Errorf("default_options: %w", err)
 	}
 	_, err := c.bases()
 	return err
@@ -153,7 +159,7 @@ func (c *networksConfig) bases() ([]ipam.Base, error) {
 // networking adds the use-cases of networks.
 func networking(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Networks, "local", func(s *plugins.Scope) plugins.Build[*connect.Service] {
-		cfg := plugins.Config(s, networksConfig{Pools: []string{}, DNS: []string{}, DNSSearch: []string{}, DNSOptions: []string{}, Ready: 3, ICC: true, IPMasq: true})
+		cfg := plugins.Config(s, networksConfig{Pools: []string{}, DefaultOptions: []string{}, DNS: []string{}, DNSSearch: []string{}, DNSOptions: []string{}, Ready: 3, ICC: true, IPMasq: true})
 		db, drivers := plugins.One(s, kinds.Metadata), plugins.All(s, kinds.Network)
 		if cfg.Bridge == "" {
 			cfg.Bridge = ours(s.Settings().State, "0")
@@ -171,8 +177,12 @@ func networking(r *plugins.Registry) {
 			if err != nil {
 				return nil, err
 			}
+			options, err := connect.ReadOptionDefaults(cfg.DefaultOptions)
+			if err != nil {
+				return nil, err
+			}
 			return connect.Open(ctx, connect.Config{
-				Default: base, Naming: naming, State: s.State(), Bridge: cfg.Bridge, Pools: bases, Local: localOf(db().UUID()), Drivers: drivers(), Store: db().Networks(),
+				Default: base, Naming: naming, Options: options, State: s.State(), Bridge: cfg.Bridge, Pools: bases, Local: localOf(db().UUID()), Drivers: drivers(), Store: db().Networks(),
 				Ready: cfg.Ready, Report: func(err error) { log.G(ctx).WithError(err).Warn("networks") },
 			})
 		}

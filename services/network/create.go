@@ -105,12 +105,16 @@ func driverError(err error) error {
 
 // draft checks what was asked for.
 func (s *Service) draft(c *Creation) (port.Record, error) {
+	driver := c.Driver
+	if driver == "" {
+		driver = "bridge"
+	}
+	if !c.ConfigOnly {
+		c.addDefaults(s.config.Options, driver)
+	}
 	r := port.Record{Created: time.Now().UTC().Round(0), Labels: c.Labels, Given: c.Options, Addressing: c.AddressingOptions,
 		Attachable: c.Attachable}
-	r.ID, r.Name, r.Driver, r.Internal = newID(), c.Name, c.Driver, c.Internal
-	if r.Driver == "" {
-		r.Driver = "bridge"
-	}
+	r.ID, r.Name, r.Driver, r.Internal = newID(), c.Name, driver, c.Internal
 	var err error
 	if r.IPv4, r.IPv6, err = families(c); err != nil {
 		return r, err

@@ -60,6 +60,8 @@ type Config struct {
 	// Local is the /48 of fd00::/8 of which IPv6 subnets are cut; the zero value
 	// draws one.
 	Local netip.Prefix
+	// Options are those of new networks that don't say.
+	Options OptionDefaults
 	// Naming is how sandboxes find names that don't say it themselves.
 	Naming Naming
 	// Drivers make networks real, by name.
