@@ -65,7 +65,7 @@ func (e *Engine) Attach(ctx context.Context, ref string) (*Attachment, error) {
 		return nil, err
 	}
 	config, _ := c.config()
-	a := &Attachment{TTY: config.Tty, e: e, c: c, exit: newWaiter(c, NextExit), ready: make(chan struct{})}
+	a := &Attachment{TTY: config.Tty, e: e, c: c, exit: newWaiter(c, nextCode), ready: make(chan struct{})}
 	c.mu.Lock()
 	s, ended := c.rec.State, c.ended
 	started := ended != nil && s.Running // else it is about to end
@@ -198,7 +198,7 @@ func (a *Attachment) Close() {
 // Run copies streams until the container's end, the detach keys (detach.Err), or
 // the end of the context. When it returns because of the container's end, that is
 // recorded: whoever has read the last of its output can ask for its exit code, and
-// remove its networks.
+// remove its networks. One that removes itself goes on doing so meanwhile.
 func (a *Attachment) Run(ctx context.Context, s Streams) error {
 	select {
 	case <-a.ready:

@@ -52,7 +52,9 @@ func (e *Engine) finish(ctx context.Context, c *Container, exit int, at time.Tim
 	again, pause, keep := s.Restarting, r.Pause, c.keep
 	gone := c.rec.HostConfig.AutoRemove && !keep && !again
 	c.mu.Unlock()
-	if !gone { // what removes itself needs no last state: after a crash it still has run, and is removed
+	if gone { // it needs no last state: after a crash it still has run, and is removed
+		c.fire(waitCode) // now, so that who asks for the code then still finds it
+	} else {
 		e.saveEnd(ctx, c)
 	}
 	if _, err := e.Tasks.Delete(ctx, c.ID); err != nil && !errdefs.IsNotFound(err) {

@@ -13,13 +13,18 @@ const (
 	NotRunning WaitFor = "not-running"
 	NextExit   WaitFor = "next-exit"
 	Removed    WaitFor = "removed"
+
+	// nextCode is an attachment's: the exit code is known, and of a container that stays
+	// nothing is left to do.
+	nextCode WaitFor = "next-code"
 )
 
 // moment is what has happened.
 type moment int
 
 const (
-	waitExit moment = iota
+	waitCode moment = iota // of a container that is about to remove itself
+	waitExit
 	waitRemoved
 )
 
@@ -84,12 +89,12 @@ func (w *Waiter) Close() {
 	delete(w.c.waiters, w)
 }
 
-// fire tells waiters of an exit, or of the container's removal.
+// fire tells waiters of an exit code, an exit, or the container's removal.
 func (c *Container) fire(m moment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for w := range c.waiters {
-		if w.what == Removed && m == waitExit {
+		if w.what == Removed && m != waitRemoved || w.what != nextCode && m == waitCode {
 			continue
 		}
 		delete(c.waiters, w)
