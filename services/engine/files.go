@@ -86,7 +86,10 @@ func hostsText(config *api.Config, h *hostConfig, box networks.Sandbox) ([]byte,
 		}
 		b.Write(data)
 	} else {
-		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
+		b.WriteString("127.0.0.1\tlocalhost\n")
+		if !noIPv6(h) {
+			b.WriteString("::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
+		}
 	}
 	for _, extra := range h.ExtraHosts {
 		name, address, ok := strings.Cut(extra, ":")

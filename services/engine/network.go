@@ -201,7 +201,7 @@ func dnsNames(id, name, hostname string, aliases []string) []string {
 // prepareNetwork makes the namespace of a container that is about to start.
 func (e *Engine) prepareNetwork(ctx context.Context, c *Container, h *hostConfig) (path string, err error) {
 	p := networks.Plan{ID: c.ID, Name: c.name(), Servers: e.naming(h).Servers, Users: e.usersOf(h),
-		NoIPv6: h.Sysctls["net.ipv6.conf.all.disable_ipv6"] == "1"}
+		NoIPv6: noIPv6(h)}
 	config, _ := c.config()
 	if p.Wishes, err = e.wishes(c); err != nil {
 		return "", networkError(err)
@@ -227,6 +227,9 @@ func networkError(err error) error {
 	}
 	return worded.New(err, "%s: %v", networkFailed, err)
 }
+
+// noIPv6 tells that a container turns IPv6 off for all of its interfaces.
+func noIPv6(h *hostConfig) bool { return h.Sysctls["net.ipv6.conf.all.disable_ipv6"] == "1" }
 
 // naming is how a container finds names, by its own word or the daemon's.
 func (e *Engine) naming(h *hostConfig) networks.Naming {
