@@ -61,6 +61,9 @@ type networksConfig struct {
 	// DNSOptions are the options of resolv.conf of containers that name none
 	// (--dns-option); empty is the host's.
 	DNSOptions []string `toml:"dns_options"`
+	// HostGateway are the addresses that host-gateway (--add-host) and the name
+	// host.docker.internal stand for; empty is the gateway of a container's own network.
+	HostGateway []string `toml:"host_gateway"`
 	// Ready is how many network namespaces are kept ready for the next containers.
 	Ready int `toml:"ready"`
 }
@@ -85,6 +88,9 @@ func (c *networksConfig) Validate() error {
 	if _, err := c.naming(); err != nil {
 		return err
 	}
+	if _, err := addressList("host_gateway", c.HostGateway); err != nil {
+		return err
+	}
 	if _, err := connect.ReadOptionDefaults(c.DefaultOptions); err != nil {
 		return fmt.Errorf("default_options: %w", err)
 	}
@@ -95,12 +101,9 @@ func (c *networksConfig) Validate() error {
 // naming is how names are found.
 func (c *networksConfig) naming() (connect.Naming, error) {
 	n := connect.Naming{Search: c.DNSSearch, Options: c.DNSOptions}
-	for _, text := range c.DNS {
-		a, err := netip.ParseAddr(text)
-		if err != nil {
-			return n, fmt.Errorf("dns: %q is no address", text)
-		}
-		n.Servers = append(n.Servers, a)
+	var err error
+	if n.Servers, err = addressList("dns", c.DNS); err != nil {
+		return n, err
 	}
 	for _, word := range slices.Concat(c.DNSSearch, c.DNSOptions) {
 		if word == "" || strings.ContainsAny(word, " \t\n") {
@@ -108,6 +111,19 @@ func (c *networksConfig) naming() (connect.Naming, error) {
 		}
 	}
 	return n, nil
+}
+
+// addressList reads the addresses of a key.
+func addressList(key string, list []string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, text := range list {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q is no address", key, text)
+		}
+		out = append(out, a)
+	}
+	return out, nil
 }
 
 // base is the default network.
@@ -159,7 +175,7 @@ func (c *networksConfig) bases() ([]ipam.Base, error) {
 // networking adds the use-cases of networks.
 func networking(r *plugins.Registry) {
 	plugins.Provide(r, kinds.Networks, "local", func(s *plugins.Scope) plugins.Build[*connect.Service] {
-		cfg := plugins.Config(s, networksConfig{Pools: []string{}, DefaultOptions: []string{}, DNS: []string{}, DNSSearch: []string{}, DNSOptions: []string{}, Ready: 3, ICC: true, IPMasq: true})
+		cfg := plugins.Config(s, networksConfig{Pools: []string{}, DefaultOptions: []string{}, DNS: []string{}, DNSSearch: []string{}, DNSOptions: []string{}, HostGateway: []string{}, Ready: 3, ICC: true, IPMasq: true})
 		db, drivers := plugins.One(s, kinds.Metadata), plugins.All(s, kinds.Network)
 		if cfg.Bridge == "" {
 			cfg.Bridge = ours(s.Settings().State, "0")
@@ -181,8 +197,12 @@ func networking(r *plugins.Registry) {
 			if err != nil {
 				return nil, err
 			}
+			gateway, err := addressList("host_gateway", cfg.HostGateway)
+			if err != nil {
+				return nil, err
+			}
 			return connect.Open(ctx, connect.Config{
-				Default: base, Naming: naming, Options: options, State: s.State(), Bridge: cfg.Bridge, Pools: bases, Local: localOf(db().UUID()), Drivers: drivers(), Store: db().Networks(),
+				Default: base, Naming: naming, Options: options, HostGateway: gateway, State: s.State(), Bridge: cfg.Bridge, Pools: bases, Local: localOf(db().UUID()), Drivers: drivers(), Store: db().Networks(),
 				Ready: cfg.Ready, Report: func(err error) { log.G(ctx).WithError(err).Warn("networks") },
 			})
 		}

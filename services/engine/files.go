@@ -50,7 +50,7 @@ func (e *Engine) files(c *Container, config *api.Config, h *hostConfig) ([]specs
 }
 
 func (e *Engine) writeFiles(dir string, config *api.Config, h *hostConfig, box networks.Sandbox) error {
-	hosts, err := hostsText(config, h, box)
+	hosts, err := e.hostsText(config, h, box)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (e *Engine) writeFiles(dir string, config *api.Config, h *hostConfig, box n
 	return writeResolv(dir, resolv)
 }
 
-func hostsText(config *api.Config, h *hostConfig, box networks.Sandbox) ([]byte, error) {
+func (e *Engine) hostsText(config *api.Config, h *hostConfig, box networks.Sandbox) ([]byte, error) {
 	var b bytes.Buffer
 	if h.NetworkMode.IsHost() {
 		data, err := hostFile("/etc/hosts")
@@ -100,7 +100,7 @@ func hostsText(config *api.Config, h *hostConfig, box networks.Sandbox) ([]byte,
 			return nil, invalid("bad format for add-host: %q", extra)
 		}
 		if address == "host-gateway" {
-			for _, a := range hostGateways(h, box) {
+			for _, a := range e.hostGateways(h, box) {
 				fmt.Fprintf(&b, "%s\t%s\n", a, name)
 			}
 			continue

@@ -51,11 +51,15 @@ func hostLine(a netip.Addr, config *api.Config) string {
 }
 
 // hostGateways are the addresses that host-gateway stands for.
-func hostGateways(h *hostConfig, box networks.Sandbox) []netip.Addr {
-	if h.NetworkMode.IsHost() {
+func (e *Engine) hostGateways(h *hostConfig, box networks.Sandbox) []netip.Addr {
+	var out []netip.Addr
+	if e.Networks != nil {
+		out = e.Networks.HostGateway(box)
+	}
+	if len(out) == 0 && h.NetworkMode.IsHost() {
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	}
-	return box.Gateways()
+	return out
 }
 
 // ownResolv is resolv.conf in a sandbox: the resolver's address where names are

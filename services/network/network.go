@@ -64,6 +64,8 @@ type Config struct {
 	Options OptionDefaults
 	// Naming is how sandboxes find names that don't say it themselves.
 	Naming Naming
+	// HostGateway is where sandboxes reach the host; none is the gateway of their network.
+	HostGateway []netip.Addr
 	// Drivers make networks real, by name.
 	Drivers map[string]port.Driver
 	// Store keeps networks.

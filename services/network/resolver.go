@@ -89,11 +89,19 @@ func (s *Service) own(b *sandbox, name string) ([]netip.Addr, bool) {
 	if name != gatewayName {
 		return nil, false
 	}
-	return now.Gateways(), true
+	return s.HostGateway(now), true
 }
 
-// Gateways are the host's addresses as a sandbox reaches it.
-func (b *Sandbox) Gateways() []netip.Addr {
+// HostGateway is where a sandbox reaches the host, as the config or its networks have it.
+func (s *Service) HostGateway(b Sandbox) []netip.Addr {
+	if len(s.config.HostGateway) > 0 {
+		return slices.Clone(s.config.HostGateway) // whoever answers with it shuffles it
+	}
+	return b.gateways()
+}
+
+// gateways are the host's addresses on a sandbox's networks.
+func (b *Sandbox) gateways() []netip.Addr {
 	for _, e := range b.Endpoints {
 		var out []netip.Addr
 		for _, a := range []netip.Addr{e.Gateway4, e.Gateway6} {
