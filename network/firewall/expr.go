@@ -62,7 +62,10 @@ var (
 	untranslated = noBits(expr.CtKeySTATUS, statusDNAT)
 	toLoopback4  = append(load4(field{expr.PayloadBaseNetworkHeader, 16, 1}, 1), equal([]byte{127}))
 	toLoopback6  = append(load4(destination6, 1), equal([]byte{15: 1}))
-	multicast    = append(load4(field{expr.PayloadBaseLLHeader, 0, 1}, 1),
+	// fe80::/10 (RFC 4291, 2.5.6)
+	toLinkLocal6 = append(load4(field{expr.PayloadBaseNetworkHeader, 24, 2}, 1),
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0xff, 0xc0}, Xor: []byte{0, 0}}, equal([]byte{0xfe, 0x80}))
+	multicast = append(load4(field{expr.PayloadBaseLLHeader, 0, 1}, 1),
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{1}, Xor: []byte{0}}, equal([]byte{1}))
 	arpProbe = append(load4(arpAddress, 1), equal(make([]byte, 4)))
 	toHost   = []expr.Any{

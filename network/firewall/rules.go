@@ -243,6 +243,8 @@ func (l *layout) natRules() {
 		l.rule(c, "published on an address", isIPv6, proto(8), load4(destination6, 9), load4(destinationPort, 13), l.value("dnat6", 8), dnat(false))
 		l.rule(c, "the loopback is the proxy's", isIPv4, toLoopback4, accept)
 		l.rule(c, "the loopback is the proxy's", isIPv6, toLoopback6, accept)
+		// Who calls by it has an address of that link, and no packet of one is routed.
+		l.rule(c, "the link's own addresses are the proxy's", isIPv6, toLinkLocal6, accept)
 		l.rule(c, "published on every address", isIPv4, toHost, proto(8), load4(destinationPort, 9), l.value("any4", 8), dnat(true))
 		l.rule(c, "published on every address", isIPv6, toHost, proto(8), load4(destinationPort, 9), l.value("any6", 8), dnat(false))
 	}
