@@ -224,7 +224,8 @@ func (s *Service) noGateway(r *port.Record, v6 bool) bool {
 	if v6 {
 		mode = r.Options.Gateway6
 	}
-	return r.Internal && (mode == port.Isolated || r.Driver != "bridge")
+	inhibited := !v6 && r.Options.InhibitIPv4
+	return r.Internal && (mode == port.Isolated || inhibited || r.Driver != "bridge")
 }
 
 // poolError is what clients know of addresses that can't be had.
