@@ -29,6 +29,7 @@ func Inspect(s *session.Session, refs []string, format string, find Find) error 
 		if tmpl, err = templates.Parse(format); err != nil {
 			return session.Status{Code: codeTemplate, Reason: "template parsing error: " + err.Error()}
 		}
+		tmpl = printBlanks(tmpl)
 	}
 	found := []json.RawMessage{}
 	var failed []error
