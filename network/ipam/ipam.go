@@ -109,7 +109,8 @@ func randomLocal() netip.Prefix {
 // Request asks for a subnet.
 type Request struct {
 	// Pool is what the caller has decided already. Without a Subnet one is
-	// chosen; without a Gateway the first free address is.
+	// chosen, and with an unspecified one, as 0.0.0.0/26, one of its size; without a
+	// Gateway the first free address is.
 	Pool network.Pool
 	// IPv6 is the family of a subnet that is to be chosen.
 	IPv6 bool
@@ -129,7 +130,10 @@ func (a *Allocator) TakePool(r Request) (network.Pool, error) {
 	if len(a.pools) >= MaxPools {
 		return network.Pool{}, fmt.Errorf("more than %d subnets: %w", MaxPools, errdefs.ErrResourceExhausted)
 	}
-	if !r.Pool.Subnet.IsValid() {
+	if wanted := r.Pool.Subnet; !wanted.IsValid() || wanted.Addr().IsUnspecified() && wanted.Bits() > 0 {
+		if r.Pool.Gateway.IsValid() || r.Pool.Range.IsValid() || len(r.Pool.Aux) > 0 {
+			return network.Pool{}, fmt.Errorf("a gateway, range or auxiliary address needs a subnet that is named: %w", errdefs.ErrInvalidArgument)
+		}
 		var err error
 		if r.Pool.Subnet, err = a.choose(&r); err != nil {
 			return network.Pool{}, err
@@ -218,7 +222,7 @@ func (p *pool) reserve(want *network.Pool, noGateway bool) error {
 	return fix("gateway", x)
 }
 
-// choose finds a subnet that overlaps nothing.
+// choose finds a subnet that overlaps nothing, of the size of the one that is asked for.
 func (a *Allocator) choose(r *Request) (netip.Prefix, error) {
 	avoid := slices.Clone(r.Avoid)
 	for _, p := range a.pools {
@@ -233,6 +237,12 @@ func (a *Allocator) choose(r *Request) (netip.Prefix, error) {
 	for _, b := range bases {
 		if b.Space.Addr().Is6() != r.IPv6 {
 			continue
+		}
+		if wanted := r.Pool.Subnet; wanted.IsValid() {
+			b.Bits = wanted.Bits()
+		}
+		if b.Bits < b.Space.Bits() {
+			continue // all of it is less than that
 		}
 		if p, ok := b.free(avoid); ok {
 			return p, nil

@@ -74,11 +74,29 @@ func TestAvoidsRoutesOfTheHost(t *testing.T) {
 	}
 }
 
+// TestSizes: a subnet of the pools can be asked for by its size.
+func TestSizes(t *testing.T) {
+	a := open(t, Config{Bases: []Base{{prefix("10.9.0.0/24"), 26}, {prefix("10.8.0.0/16"), 24}}})
+	for _, c := range []struct{ wanted, want string }{
+		{"0.0.0.0/28", "10.9.0.0/28"}, {"0.0.0.0/28", "10.9.0.16/28"}, {"0.0.0.0/25", "10.9.0.128/25"}, {"0.0.0.0/20", "10.8.0.0/20"}, {"0.0.0.0/8", ""},
+	} {
+		p, err := a.TakePool(Request{Pool: network.Pool{Subnet: prefix(c.wanted)}})
+		if have := p.Subnet.String(); err == nil && have != c.want || err != nil && (c.want != "" || !errors.Is(err, errdefs.ErrResourceExhausted)) {
+			t.Errorf("%s: %s, %v, want %q", c.wanted, have, err, c.want)
+		}
+	}
+	six, err := a.TakePool(Request{IPv6: true, Pool: network.Pool{Subnet: prefix("::/120")}})
+	if err != nil || six.Subnet.Bits() != 120 || six.Subnet.Addr().IsUnspecified() || six.Gateway != six.Subnet.Addr().Next() {
+		t.Errorf("IPv6: %+v, %v", six, err)
+	}
+}
+
 func TestPoolsThatCannotBe(t *testing.T) {
 	for name, p := range map[string]network.Pool{
 		"host bits":           {Subnet: prefix("10.0.0.1/24")},
 		"one address":         {Subnet: prefix("10.0.0.1/32")},
 		"everything":          {Subnet: prefix("0.0.0.0/0")},
+		"size and gateway":    {Subnet: prefix("0.0.0.0/24"), Gateway: addr("0.0.0.1")},
 		"multicast":           {Subnet: prefix("224.0.1.0/24")},
 		"loopback":            {Subnet: prefix("127.1.0.0/16")},
 		"mapped":              {Subnet: prefix("::ffff:10.0.0.0/120")},
