@@ -203,6 +203,9 @@ func (e *Engine) existing(ref, name, dir string) (*Container, string, error) {
 
 // StartFrom lets the processes of a checkpoint go on as those of the container.
 func (e *Engine) StartFrom(ctx context.Context, ref, name, dir string) error {
+	if err := checkName(name); err != nil { // whatever there is
+		return err
+	}
 	c, dir, err := e.existing(ref, name, dir)
 	if err != nil {
 		return err
