@@ -21,7 +21,7 @@ var table = []entry{
 	{common, "logout", logoutCommand}, {common, "search", searchCommand}, {common, "version", versionCommand}, {common, "info", infoCommand},
 
 	{nouns, "container", containerNoun}, {nouns, "image", imageNoun}, {nouns, "network", networkNoun}, {nouns, "volume", volumeNoun},
-	{nouns, "system", systemNoun}, {nouns, "context", contextNoun}, {nouns, "builder", builderNoun}, {nouns, "checkpoint", checkpointNoun}, {nouns, "registry", registryNoun},
+	{nouns, "system", systemNoun}, {nouns, "context", contextNoun}, {nouns, "builder", builderNoun}, {nouns, "checkpoint", checkpointNoun}, {nouns, "registry", registryNoun}, {nouns, "manifest", manifestNoun},
 
 	{rest, "attach", attachCommand}, {rest, "commit", commitCommand}, {rest, "cp", copyCommand}, {rest, "create", createCommand},
 	{rest, "diff", diffCommand}, {rest, "events", eventsCommand}, {rest, "export", exportCommand}, {rest, "graph", graphCommand},

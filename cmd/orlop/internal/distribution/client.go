@@ -6,6 +6,7 @@
 package distribution
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,10 +56,13 @@ func loopback(host string) bool {
 // request is one call.
 type request struct {
 	method, path, scope, accept string
+	kind                        string // media type of the body
+	body                        []byte
 }
 
 // Answer is what came back.
 type Answer struct {
+	Status int
 	Header http.Header
 	Body   []byte
 }
@@ -90,7 +94,7 @@ func (c *Client) do(ctx context.Context, q request) (Answer, error) {
 		case resp.StatusCode >= 300:
 			return Answer{}, fmt.Errorf("%s: %s", c.base.Host, said(resp.Status, body))
 		default:
-			return Answer{resp.Header, body}, nil
+			return Answer{resp.StatusCode, resp.Header, body}, nil
 		}
 	}
 }
@@ -113,9 +117,12 @@ func (c *Client) send(ctx context.Context, q request) (*http.Response, error) {
 	var args string
 	u.Path, args, _ = strings.Cut(q.path, "?")
 	u.RawQuery = args
-	req, err := http.NewRequestWithContext(ctx, q.method, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, q.method, u.String(), bytes.NewReader(q.body))
 	if err != nil {
 		return nil, err
+	}
+	if q.kind != "" {
+		req.Header.Set("Content-Type", q.kind)
 	}
 	if q.accept != "" {
 		req.Header.Set("Accept", q.accept)
