@@ -18,48 +18,41 @@ import (
 )
 
 func contextNoun(s *session.Session) *cobra.Command {
-	return noun("context", "Manage contexts: which engine is used", createContext(s), inspectContext(s), listContexts(s), removeContexts(s), showContext(s), useContext(s))
+	return noun("context", "Manage contexts: which engine is used", createContext(s), exportContext(s), importContext(s), inspectContext(s), listContexts(s), removeContexts(s), showContext(s), updateContext(s), useContext(s))
 }
 
 func createContext(s *session.Session) *cobra.Command {
-	var description string
+	var description, from string
 	var endpoint map[string]string
-	c := &cobra.Command{Use: "create [OPTIONS] CONTEXT", Short: "Create a context", Args: usage(1, 1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			name := args[0]
-			if err := store.ValidateContextName(name); err != nil {
+	c := &cobra.Command{Use: "create [OPTIONS] CONTEXT", Short: "Create a context", Args: usage(1, 1)}
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		name := args[0]
+		if err := newContextName(s, name); err != nil {
+			return err
+		}
+		meta := store.Metadata{Name: name, Metadata: session.ContextMeta{Description: description}}
+		if from != "" {
+			if err := copyContext(s, from, name); err != nil {
 				return err
 			}
-			if name == session.DefaultContext {
-				return errors.New(`"default" is a reserved context name`)
-			}
-			contexts := s.Contexts()
-			if _, err := contexts.GetMetadata(name); err == nil {
-				return fmt.Errorf("context %q already exists", name)
-			}
-			host := endpoint["host"]
-			if host == "" {
-				return errors.New("the endpoint's host is missing: --docker host=unix:///… or ssh://… or tcp://…")
-			}
-			tls, err := tlsOf(endpoint)
-			if err != nil {
+			var err error
+			if meta, err = s.Contexts().GetMetadata(name); err != nil {
 				return err
 			}
-			meta := store.Metadata{Name: name, Metadata: session.ContextMeta{Description: description},
-				Endpoints: map[string]any{docker.DockerEndpoint: docker.EndpointMeta{Host: host, SkipTLSVerify: endpoint["skip-tls-verify"] == "true"}}}
-			if err := contexts.CreateOrUpdate(meta); err != nil {
-				return err
+			if c.Flags().Changed("description") {
+				meta.Metadata = session.ContextMeta{Description: description}
 			}
-			if tls != nil {
-				if err := contexts.ResetEndpointTLSMaterial(name, docker.DockerEndpoint, tls.ToStoreTLSData()); err != nil {
-					return err
-				}
-			}
-			s.Printf("%s\n", name)
-			return nil
-		}}
-	c.Flags().StringVar(&description, "description", "", "Description")
-	c.Flags().StringToStringVar(&endpoint, "docker", nil, "Endpoint (host=…,ca=…,cert=…,key=…,skip-tls-verify=…)")
+		} else if len(endpoint) == 0 {
+			endpoint = map[string]string{"": ""} // which lacks a host
+		}
+		if err := keepContext(s, meta, endpoint); err != nil {
+			return err
+		}
+		s.Printf("%s\n", name)
+		return nil
+	}
+	contextFlags(c, &description, &endpoint)
+	c.Flags().StringVar(&from, "from", "", "Make it of another context")
 	return c
 }
 
