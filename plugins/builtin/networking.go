@@ -29,7 +29,8 @@ type networksConfig struct {
 	// 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 in 20; for IPv6 a /48 of
 	// fd00::/8 that is this daemon's own, in 64.
 	Pools []string `toml:"pools"`
-	// DefaultBridge is "none" to leave containers that name no network without one.
+	// DefaultBridge is "none" to leave containers that name no network without one, and
+	// "kept" to have its device be there without containers, too.
 	DefaultBridge string `toml:"default_bridge"`
 	// IPv6 gives the default network IPv6, too.
 	IPv6 bool `toml:"ipv6"`
@@ -128,9 +129,9 @@ func addressList(key string, list []string) ([]netip.Addr, error) {
 
 // base is the default network.
 func (c *networksConfig) base() (connect.Default, error) {
-	d := connect.Default{IPv6: c.IPv6, None: c.DefaultBridge == "none"}
-	if c.DefaultBridge != "" && !d.None {
-		return d, fmt.Errorf("default_bridge is %q: it can be \"none\"", c.DefaultBridge)
+	d := connect.Default{IPv6: c.IPv6, None: c.DefaultBridge == "none", Kept: c.DefaultBridge == "kept"}
+	if c.DefaultBridge != "" && !d.None && !d.Kept {
+		return d, fmt.Errorf("default_bridge is %q: it can be \"none\" or \"kept\"", c.DefaultBridge)
 	}
 	for _, f := range []struct {
 		name, text string

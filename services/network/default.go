@@ -17,6 +17,9 @@ import (
 type Default struct {
 	// None leaves containers that name no network without one.
 	None bool
+	// Kept has its device be there whenever the daemon is, and after it: for programs that
+	// listen at its address. Else it is made for the first container on it.
+	Kept bool
 	// IPv6 gives it IPv6, too.
 	IPv6 bool
 	// Address4 and Address6 are the host's, with the length of the subnet's prefix.

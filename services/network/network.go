@@ -140,6 +140,11 @@ func Open(ctx context.Context, c Config) (*Service, error) {
 		return nil, err
 	}
 	s.ready = newReady(c.Ready, c.Report)
+	if c.Default.Kept {
+		if err := s.makeDefault(ctx); err != nil {
+			c.Report(err) // it is tried again for a container
+		}
+	}
 	return s, nil
 }
 
@@ -147,7 +152,7 @@ func (s *Service) spaceFolder() string  { return filepath.Join(s.config.State, "
 func (s *Service) recordFolder() string { return filepath.Join(s.config.State, "sandboxes") }
 
 // Close lets go of everything; what is connected stays so. The default bridge goes if
-// nobody is on it.
+// nobody is on it, unless it is kept.
 func (s *Service) Close() error {
 	s.ready.close()
 	s.mu.Lock()

@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -129,11 +130,23 @@ func (s *Service) ensure(ctx context.Context, r port.Record) (port.Record, error
 	return r, nil
 }
 
+// makeDefault makes the default bridge.
+func (s *Service) makeDefault(ctx context.Context) error {
+	r, err := s.Find(Bridge)
+	if err == nil {
+		_, err = s.ensure(ctx, r)
+	}
+	if err != nil {
+		return fmt.Errorf("default network: %w", err)
+	}
+	return nil
+}
+
 // unmake removes the default bridge's device if nobody is on it.
 func (s *Service) unmake() error {
 	s.first.mu.Lock()
 	defer s.first.mu.Unlock()
-	if s.config.Default.None {
+	if s.config.Default.None || s.config.Default.Kept {
 		return nil
 	}
 	r, err := s.Find(Bridge)
