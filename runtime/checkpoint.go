@@ -56,9 +56,11 @@ func (o *Connections) add(call *criu.Call) {
 // Checkpoint writes the container's processes into a folder, from which [Runtime.Restore]
 // makes them again: memory, descriptors, namespaces but that of the network, what tmpfs
 // hold. Files of the container's tree and of its mounts are not in it. The processes stand
-// still meanwhile, and nothing interrupts it. It takes the program CRIU; [criu.ErrMissing]
-// says that there is none.
+// still meanwhile, and nothing interrupts it: Pause and Resume wait. It takes the program
+// CRIU; [criu.ErrMissing] says that there is none.
 func (c *Container) Checkpoint(cfg CheckpointConfig) error {
+	c.still.Lock()
+	defer c.still.Unlock()
 	if s := c.Status(); s != Running && s != Paused {
 		return fmt.Errorf("checkpoint of container %q: %w: it is %s", c.ID, ErrState, s)
 	}

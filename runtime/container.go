@@ -27,6 +27,9 @@ type Container struct {
 	task    *task // nil if the first process was gone when we came
 	console *os.File
 
+	// still is held while processes are stopped or let go on: a checkpoint does both.
+	still sync.Mutex
+
 	mu      sync.Mutex
 	pending *child // of a container that we made and that has not been started
 	gone    bool
@@ -296,6 +299,8 @@ func (c *Container) killAll(sig syscall.Signal) error {
 
 // Pause stops all processes of the container.
 func (c *Container) Pause(ctx context.Context) error {
+	c.still.Lock()
+	defer c.still.Unlock()
 	if s := c.Status(); s != Running && s != Created {
 		return fmt.Errorf("pause container %q: %w: it is %s", c.ID, ErrState, s)
 	}
@@ -304,6 +309,8 @@ func (c *Container) Pause(ctx context.Context) error {
 
 // Resume lets them go on.
 func (c *Container) Resume(ctx context.Context) error {
+	c.still.Lock()
+	defer c.still.Unlock()
 	if s := c.Status(); s != Paused && !c.rec.Group.Frozen() {
 		return fmt.Errorf("resume container %q: %w: it is %s", c.ID, ErrState, s)
 	}
