@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -56,8 +57,12 @@ func (cr *creation) makeGroup(ctx context.Context) error {
 }
 
 // thawed refuses a group in which the new process would stand still, and we wait for it.
+// The root of a hierarchy has no file that says so: nobody can freeze it.
 func thawed(g *cgroup.Group) error {
 	still, err := g.Stands()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err == nil && still {
 		err = fmt.Errorf("control group %s is frozen, by whoever uses it or one above it: thaw it or name another: %w", g.Path, ErrState)
 	}
