@@ -161,7 +161,7 @@ func (o *opened) workerOptions(cfg Config, parts Parts, hosts docker.RegistryHos
 	if parts.Users != nil {
 		written = &stores.Writes{}
 	}
-	remap, err := remapping(parts.Users, filepath.Join(cfg.State, shownFolder), written)
+	remap, err := remapping(parts.Users, cfg.State, written)
 	if err != nil {
 		return opt, err
 	}

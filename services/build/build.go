@@ -133,10 +133,10 @@ func (b *Builder) open() (*opened, error) {
 	if b.opened != nil {
 		return b.opened, nil
 	}
-	// Others pass the second: roots that aren't the host's, to the trees of steps.
-	err := errors.Join(os.MkdirAll(b.cfg.Root, 0o700), os.MkdirAll(b.cfg.State, 0o711))
-	if err != nil {
-		return nil, err
+	for _, dir := range []string{b.cfg.Root, b.cfg.State} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
 	}
 	o, err := assemble(b.cfg, b.parts)
 	if err != nil {

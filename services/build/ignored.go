@@ -44,9 +44,9 @@ type contextBody struct {
 }
 
 // hideIgnored makes one of an archive that isn't compressed, or of a Dockerfile alone. If
-// anything is to be left out, all of it is kept in a file meanwhile, in folder temp; bytes
-// bounds that, 0 doesn't.
-func hideIgnored(plain io.ReadCloser, dockerfile, temp string, bytes int64) (*contextBody, error) {
+// anything is to be left out, all of it is kept in a file meanwhile, in folder temp; most
+// bounds its bytes, 0 doesn't.
+func hideIgnored(plain io.ReadCloser, dockerfile, temp string, most int64) (*contextBody, error) {
 	if plain == nil {
 		return &contextBody{}, nil
 	}
@@ -61,11 +61,11 @@ func hideIgnored(plain io.ReadCloser, dockerfile, temp string, bytes int64) (*co
 			return &contextBody{ReadCloser: &joined{in, plain}}, nil
 		}
 	}
-	f, err := spool(in, temp, bytes)
+	f, err := spool(in, temp, most)
 	if err != nil {
 		return nil, errors.Join(err, plain.Close())
 	}
-	return strip(&joined{f, closers{f, plain}}, f, name)
+	return strip(f, closers{f, plain}, name)
 }
 
 // controlFiles reads files of an archive, which may be cut off.
@@ -112,18 +112,18 @@ func hidden(ignore []byte, dockerfile string) map[string]bool {
 }
 
 // spool keeps a body in a file that has no name.
-func spool(in io.Reader, temp string, bytes int64) (*os.File, error) {
+func spool(in io.Reader, temp string, most int64) (*os.File, error) {
 	f, err := os.CreateTemp(temp, "context-")
 	if err != nil {
 		return nil, err
 	}
 	err = os.Remove(f.Name())
-	if bytes > 0 {
-		in = io.LimitReader(in, bytes+1)
+	if most > 0 {
+		in = io.LimitReader(in, most+1)
 	}
 	n, cerr := io.Copy(f, in)
-	if bytes > 0 && n > bytes {
-		cerr = (&scale{bytes: bytes}).tooMuch()
+	if most > 0 && n > most {
+		cerr = (&scale{bytes: most}).tooMuch()
 	}
 	if err = errors.Join(err, cerr); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -131,8 +131,9 @@ func spool(in io.Reader, temp string, bytes int64) (*os.File, error) {
 	return f, nil
 }
 
-// strip leaves out of an archive in a file what its .dockerignore says.
-func strip(all io.ReadCloser, f *os.File, dockerfile string) (*contextBody, error) {
+// strip leaves out of an archive in a file what its .dockerignore says. What it returns
+// closes all.
+func strip(f *os.File, all io.Closer, dockerfile string) (*contextBody, error) {
 	found, err := findFiles(io.NewSectionReader(f, 0, 1<<62), ignoreFile, dockerfile)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.Join(fmt.Errorf("the build's context: %w: %w", err, errdefs.ErrInvalidArgument), all.Close())

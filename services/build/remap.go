@@ -44,12 +44,13 @@ type remapper struct {
 	users map[string]int // by the place of BuildKit's that is shifted
 }
 
-// remapping makes one, nil where users is.
-func remapping(users *userns.Maps, dir string, written *stores.Writes) (*remapper, error) {
+// remapping makes one for the builder whose folder for state is that, nil where users is.
+func remapping(users *userns.Maps, state string, written *stores.Writes) (*remapper, error) {
 	if users == nil {
 		return nil, nil
 	}
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	dir := filepath.Join(state, shownFolder)
+	if err := errors.Join(openTo(state, users), os.MkdirAll(dir, 0o711)); err != nil {
 		return nil, err
 	}
 	ns, err := userns.New(*users, false)
@@ -57,6 +58,16 @@ func remapping(users *userns.Maps, dir string, written *stores.Writes) (*remappe
 		return nil, err
 	}
 	return &remapper{maps: *users, shifts: ns, dir: dir, written: written, users: map[string]int{}}, nil
+}
+
+// openTo lets the root of steps pass a folder, on its way to their trees, and nobody else:
+// their specs in there may have secrets.
+func openTo(dir string, users *userns.Maps) error {
+	_, gid, err := users.Host(0, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Chown(dir, -1, int(gid)), os.Chmod(dir, 0o710))
 }
 
 func (r *remapper) close() error {

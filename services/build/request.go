@@ -157,7 +157,7 @@ func (r *Request) attributes() (map[string]string, error) {
 			out[key] = value
 		}
 	}
-	set("filename", r.Dockerfile)
+	set(attrFilename, r.Dockerfile)
 	set("target", r.Target)
 	set("platform", r.Platform)
 	set("cgroup-parent", r.Cgroup)

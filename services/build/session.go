@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth"
@@ -22,6 +24,7 @@ var errNoAuthority = status.Error(codes.Unimplemented, "no token authority")
 type offer struct {
 	session *session.Session
 	url     string // where the context is, for the solver
+	body    *upload
 	done    chan error
 	after   func() error // when it is closed; may be nil
 }
@@ -35,7 +38,8 @@ func (o *opened) offered(ctx context.Context, body io.ReadCloser, auths map[stri
 	out := &offer{session: s, done: make(chan error, 1)}
 	uploads := uploadprovider.New()
 	if body != nil {
-		out.url = uploads.Add(body)
+		out.body = &upload{ReadCloser: body}
+		out.url = uploads.Add(out.body)
 	}
 	s.Allow(uploads)
 	s.Allow(credentials(auths))
@@ -51,9 +55,39 @@ func (o *opened) offered(ctx context.Context, body io.ReadCloser, auths map[stri
 	return out, nil
 }
 
+// upload is a context on its way to the solver, who closes it when it has read it. It may
+// never ask for it, as when the Dockerfile is wrong.
+type upload struct {
+	io.ReadCloser
+	taken atomic.Bool
+	once  sync.Once
+}
+
+// Read takes it.
+func (u *upload) Read(p []byte) (int, error) {
+	u.taken.Store(true)
+	return u.ReadCloser.Read(p)
+}
+
+// Close closes it once: by who read it, or by drop.
+func (u *upload) Close() (err error) {
+	u.once.Do(func() { err = u.ReadCloser.Close() })
+	return err
+}
+
+// drop closes one that nobody has taken, when nobody can any more.
+func (u *upload) drop() {
+	if !u.taken.Load() {
+		u.Close()
+	}
+}
+
 func (f *offer) close() {
 	f.session.Close()
 	<-f.done
+	if f.body != nil {
+		f.body.drop()
+	}
 	if f.after != nil {
 		_ = f.after() // the folder for temporary files is swept
 	}
