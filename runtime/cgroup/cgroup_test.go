@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -155,5 +156,28 @@ func TestCPUSetOfAnEmptyParent(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(parent, "leaf", "cpuset.cpus"))
 	if err != nil || strings.TrimSpace(string(b)) == "" {
 		t.Fatalf("cpuset.cpus is %q (%v)", b, err)
+	}
+}
+
+// Who kills what has just ended and was removed has nothing to kill.
+func TestKillRemoved(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it makes a control group")
+	}
+	host, err := Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := host.Create("/orlop-test-" + strconv.Itoa(os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := g.KillAll(); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Delete(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -62,7 +62,7 @@ func (g *Group) Processes() ([]int, error) {
 }
 
 // KillAll sends SIGKILL to every process of the group, also to those that are
-// just being forked.
+// just being forked. A group that was removed meanwhile has none.
 func (g *Group) KillAll() error {
 	if g.V2 != "" {
 		if err := write(filepath.Join(g.V2, "cgroup.kill"), "1"); err == nil && g.Unified {
@@ -77,6 +77,9 @@ func (g *Group) KillAll() error {
 	}
 	if frozen {
 		err = errors.Join(err, g.setFrozen(false))
+	}
+	if errors.Is(err, fs.ErrNotExist) && !g.exists() {
+		return nil
 	}
 	return err
 }
